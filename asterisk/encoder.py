@@ -1,0 +1,91 @@
+"""Embed texts with an exported model: tokenizers, ONNX Runtime and NumPy, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+from tqdm import tqdm
+
+from asterisk.console import InputError
+from asterisk.hub import model_directory
+
+
+class AsteriskEncoder:
+    """Embeds texts on the CPU.
+
+    Args:
+        name: A model directory or a Hub id.
+        file_name: Which ONNX file to use, relative to the directory.
+        threads: Threads of ONNX Runtime; 0 means all cores.
+
+    Raises:
+        InputError: If the directory lacks the tokenizer or the ONNX file, or the Hub does not answer.
+
+    Example:
+        >>> encoder = AsteriskEncoder("build/model")
+        >>> encoder.encode(["a cat sat on the mat", "the stock market fell"]).shape
+        (2, 256)
+
+    """
+
+    def __init__(self, name: str, file_name: str = "onnx/model_quantized.onnx", threads: int = 0) -> None:
+        directory = model_directory(name, ("tokenizer.json", file_name))
+        for file in (Path("tokenizer.json"), Path(file_name)):
+            if not (directory / file).is_file():
+                raise InputError(f"{directory / file}: no such file; export_optimum.py writes the ONNX files")
+        self.tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+        self.tokenizer.no_padding()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self.session = onnxruntime.InferenceSession(
+            str(directory / file_name), options, providers=["CPUExecutionProvider"]
+        )
+
+    def encode(
+        self,
+        sentences: str | Sequence[str],
+        batch_size: int = 32,
+        truncate_dim: int | None = None,
+        show_progress_bar: bool = False,
+    ) -> np.ndarray:
+        """Embed one text or many, sorted by length into batches that need little padding.
+
+        Args:
+            sentences: A text, or a sequence of texts.
+            batch_size: Texts in a batch.
+            truncate_dim: Keep the first so many dimensions, normalised again; all if None.
+            show_progress_bar: Whether to show rate and time left.
+
+        Returns:
+            Unit vectors in float32: `[dim]` for one text, else `[len(sentences), dim]`, in the order given.
+
+        """
+        if isinstance(sentences, str):
+            return self.encode([sentences], batch_size, truncate_dim)[0]
+        dim = self.session.get_outputs()[1].shape[1]
+        vectors = np.empty((len(sentences), dim), dtype=np.float32)
+        encodings = self.tokenizer.encode_batch_fast(list(sentences))
+        order = np.argsort([-len(encoding) for encoding in encodings], kind="stable")
+        with tqdm(total=len(order), unit=" texts", disable=not show_progress_bar) as progress:
+            for start in range(0, len(order), batch_size):
+                rows = order[start : start + batch_size]
+                vectors[rows] = self.embed_tokens([encodings[row].ids for row in rows])
+                progress.update(len(rows))
+        if truncate_dim is not None:
+            vectors = vectors[:, :truncate_dim]
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return vectors
+
+    def embed_tokens(self, token_ids: list[list[int]]) -> np.ndarray:
+        """Embed one batch of token sequences, padded to the longest: `[batch, dim]`."""
+        input_ids = np.zeros((len(token_ids), max(map(len, token_ids))), dtype=np.int64)
+        attention_mask = np.zeros_like(input_ids)
+        for row, ids in enumerate(token_ids):
+            input_ids[row, : len(ids)] = ids
+            attention_mask[row, : len(ids)] = 1
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        return self.session.run(["sentence_embedding"], inputs)[0]

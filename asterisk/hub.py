@@ -1,0 +1,41 @@
+"""Models by name: a directory as it is, a Hub id through the cache."""
+
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from asterisk.console import InputError
+
+
+def model_directory(name: str, patterns: tuple[str, ...]) -> Path:
+    """Return the directory that holds a model's files, downloaded from the Hub if `name` is not a directory.
+
+    Asking the Hub once for the whole snapshot fails within seconds where it is out of reach; the loaders of
+    transformers retry each file for minutes.
+
+    Args:
+        name: A directory or a Hub id.
+        patterns: Which files of a Hub repository are wanted, as shell patterns.
+
+    Raises:
+        InputError: If there is no such directory, and the Hub does not answer or has no such model.
+
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(patterns)))
+    except HFValidationError as error:
+        raise InputError(f"{name}: no such directory, and not a Hugging Face Hub id either") from error
+    except LocalEntryNotFoundError as error:
+        raise InputError(
+            f"cannot reach {name!r} on the Hugging Face Hub, and it is not in the cache; "
+            "`make quickstart` needs no Hub"
+        ) from error
+    except HfHubHTTPError as error:
+        reason = f"HTTP {error.response.status_code}" if error.response is not None else "no answer"
+        raise InputError(
+            f"cannot load {name!r} from the Hugging Face Hub ({reason}): check the id, or log in with "
+            "`hf auth login`; `make quickstart` needs no Hub"
+        ) from error

@@ -1,0 +1,119 @@
+"""Tokenizers: one from the Hub or a directory, or one trained on the text.
+
+Whatever its origin, a tokenizer leaves here with one special token appended to every text, so that the
+empty text has a vector too, with right padding, and with a length limit that every loader respects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from asterisk.console import InputError
+from asterisk.hub import model_directory
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+PAD, UNKNOWN, END = "[PAD]", "[UNK]", "[SEP]"
+
+
+def train_tokenizer(kind: str, vocab_size: int, texts: Iterator[str], lowercase: bool) -> Tokenizer:
+    """Train a `wordpiece` or byte-level `bpe` vocabulary of `vocab_size` entries on `texts`."""
+    normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    special_tokens = [PAD, UNKNOWN, END]
+    if kind == "wordpiece":
+        tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = decoders.WordPiece()
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=vocab_size, special_tokens=special_tokens, show_progress=False
+        )
+    else:
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=special_tokens,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+    tokenizer.normalizer = normalizer
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def build_tokenizer(
+    name: str, texts: Iterator[str], max_position_embeddings: int, lowercase: bool = True
+) -> PreTrainedTokenizerFast:
+    """Make the tokenizer that `name` asks for.
+
+    Args:
+        name: `wordpiece:SIZE` or `bpe:SIZE` to train one on `texts`, else a Hub id or a directory.
+        texts: Training text, read only if a vocabulary is to be trained.
+        max_position_embeddings: Longest sequence the model takes, in tokens.
+        lowercase: Whether a vocabulary trained here ignores case.
+
+    Raises:
+        InputError: If the size is not a number, or the Hub id or directory cannot be loaded.
+
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    kind, _, size = name.partition(":")
+    if kind in ("wordpiece", "bpe"):
+        if not size.isdecimal() or int(size) < 300:
+            raise InputError(f"tokenizer {name!r}: write {kind}:SIZE with a SIZE of 300 or more")
+        backend = train_tokenizer(kind, int(size), texts, lowercase)
+        pad, unknown, end = PAD, UNKNOWN, END
+    else:
+        directory = model_directory(name, ("*.json", "*.txt"))
+        try:
+            source = AutoTokenizer.from_pretrained(directory, use_fast=True)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{name}: no tokenizer that transformers can load ({first_line(error)})") from error
+        backend = Tokenizer.from_str(source.backend_tokenizer.to_str())
+        pad, unknown = source.pad_token or PAD, source.unk_token
+        end = source.sep_token or source.eos_token or END
+        backend.add_special_tokens([pad, end])
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"$A {end}",
+        pair=f"$A {end} $B:1 {end}:1",
+        special_tokens=[(end, backend.token_to_id(end))],
+    )
+    backend.no_padding()
+    backend.enable_truncation(max_position_embeddings)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token=pad,
+        unk_token=unknown,
+        sep_token=end,
+        model_max_length=max_position_embeddings,
+        padding_side="right",
+        model_input_names=["input_ids", "attention_mask"],
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an exception's message, for a one-line report."""
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+
+
+def token_texts(tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """Return each vocabulary entry as the text it stands for, in the order of token ids."""
+    backend = tokenizer.backend_tokenizer
+    decoded = (backend.decode([i], skip_special_tokens=False) for i in range(len(tokenizer)))
+    return [text.removeprefix("##").strip() for text in decoded]
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
+    """Save the tokenizer, its length limit also where loaders without transformers look."""
+    backend = tokenizer.backend_tokenizer
+    backend.no_padding()
+    backend.enable_truncation(tokenizer.model_max_length)
+    tokenizer.save_pretrained(directory)

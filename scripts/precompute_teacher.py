@@ -1,0 +1,156 @@
+"""Embed every text with the teacher once: `data/pairs` -> `build/teacher`.
+
+Writes `teacher_summaries.npy` and `teacher_articles.npy` (float16, `[rows, teacher_dim]`, L2-normalised, a row
+of zeros for a missing article) and `teacher_meta.json`, which says what they belong to.
+
+Rows are embedded in chunks, texts sorted by length inside each. A chunk is written to the memory map and
+then marked as done, so a killed run goes on at the chunk it had reached and ends with the same bytes. Under
+`accelerate launch` each process takes every n-th chunk.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from tqdm import tqdm
+
+from asterisk.console import InputError, read_json, replace_directory, run, write_json
+from asterisk.training_data import COLUMNS, has_fast_bf16, load_pairs, load_teacher_model
+
+CHUNK_ROWS = 512
+FILES = {"summary": "teacher_summaries.npy", "article": "teacher_articles.npy"}
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--pairs", type=Path, default=Path("data/pairs"), help="text pairs to embed")
+    parser.add_argument("--output", type=Path, default=Path("build/teacher"), help="directory of the vectors")
+    parser.add_argument(
+        "--teacher_model",
+        default="sentence-transformers/all-MiniLM-L6-v2",
+        help="Hub id or directory of a SentenceTransformer",
+    )
+    parser.add_argument(
+        "--max_length",
+        type=int,
+        default=256,
+        help="cut texts at so many tokens, or at the teacher's own limit",
+    )
+    parser.add_argument("--batch_size", type=int, default=64, help="texts in a batch")
+    parser.add_argument(
+        "--precision",
+        choices=["auto", "fp32", "bf16"],
+        default="auto",
+        help="auto means bf16 where the hardware multiplies it, else fp32",
+    )
+    return parser.parse_args()
+
+
+def open_partial(directory: Path, recipe: dict, rows: int, dim: int) -> None:
+    """Create the arrays of a run in progress, or check that those present belong to this run.
+
+    Raises:
+        InputError: If an unfinished run with another teacher, data set or setting lies there.
+
+    """
+    found = read_json(directory / "recipe.json")
+    if found and found != recipe:
+        changed = ", ".join(key for key in recipe if found.get(key) != recipe[key])
+        raise InputError(
+            f"{directory}: an unfinished run with another {changed} lies here; go on with its settings, "
+            "or delete the directory to start over"
+        )
+    if not found:
+        directory.mkdir(parents=True, exist_ok=True)
+        for file in FILES.values():
+            np.lib.format.open_memmap(directory / file, "w+", np.float16, (rows, dim)).flush()
+        chunks = -(-rows // CHUNK_ROWS)
+        np.lib.format.open_memmap(directory / "done.npy", "w+", np.uint8, (chunks,)).flush()
+        write_json(directory / "recipe.json", recipe)
+
+
+def main() -> None:
+    """Run the command."""
+    arguments = parse_arguments()
+    state = PartialState()
+    started = time.monotonic()
+    pairs, dataset_fingerprint = load_pairs(arguments.pairs)
+    model, identity = load_teacher_model(arguments.teacher_model, device=str(state.device))
+    model.max_seq_length = min(arguments.max_length, model.max_seq_length or arguments.max_length)
+    bf16 = arguments.precision == "bf16" or (arguments.precision == "auto" and has_fast_bf16(state.device.type))
+    recipe = {
+        **identity,
+        "dataset_fingerprint": dataset_fingerprint,
+        "max_length": model.max_seq_length,
+        "precision": "bf16" if bf16 else "fp32",
+        "rows": len(pairs),
+        "dim": model.get_embedding_dimension(),
+    }
+    meta = read_json(arguments.output / "teacher_meta.json")
+    if {key: meta.get(key) for key in recipe} == recipe:
+        if state.is_main_process:
+            print(f"{arguments.output} is up to date ({len(pairs):,} rows)")
+        return
+
+    partial = arguments.output.with_name(f"{arguments.output.name}.partial")
+    problem = [None]
+    if state.is_main_process:
+        try:
+            open_partial(partial, recipe, len(pairs), recipe["dim"])
+        except InputError as error:
+            problem = [error]
+    if broadcast_object_list(problem)[0]:
+        raise problem[0]
+
+    arrays = {column: np.load(partial / file, mmap_mode="r+") for column, file in FILES.items()}
+    done = np.load(partial / "done.npy", mmap_mode="r+")
+    todo = np.flatnonzero(done == 0)
+    with tqdm(
+        total=len(pairs),
+        initial=len(pairs) - min(len(todo) * CHUNK_ROWS, len(pairs)),
+        desc="teacher",
+        unit=" rows",
+        disable=not state.is_main_process,
+    ) as progress:
+        for chunk in todo[state.process_index :: state.num_processes]:
+            rows = slice(chunk * CHUNK_ROWS, min((chunk + 1) * CHUNK_ROWS, len(pairs)))
+            batch = pairs[rows]
+            texts = [text or "" for column in COLUMNS for text in batch[column]]
+            present = np.array([text is not None for column in COLUMNS for text in batch[column]])
+            vectors = np.zeros((len(texts), recipe["dim"]), dtype=np.float16)
+            with torch.autocast(state.device.type, dtype=torch.bfloat16, enabled=bf16):
+                vectors[present] = model.encode(
+                    [text for text, here in zip(texts, present, strict=True) if here],
+                    batch_size=arguments.batch_size,
+                    normalize_embeddings=True,
+                    show_progress_bar=False,
+                )
+            for column, part in zip(COLUMNS, np.split(vectors, 2), strict=True):
+                arrays[column][rows] = part
+                arrays[column].flush()
+            done[chunk] = 1
+            done.flush()
+            progress.update((rows.stop - rows.start) * min(state.num_processes, len(todo)))
+    state.wait_for_everyone()
+
+    if state.is_main_process:
+        for leftover in ("recipe.json", "done.npy"):
+            (partial / leftover).unlink()
+        seconds = round(time.monotonic() - started, 1)
+        write_json(partial / "teacher_meta.json", {**recipe, "seconds": seconds})
+        replace_directory(partial, arguments.output)
+        print(
+            f"{arguments.output}: {len(pairs):,} rows x {recipe['dim']} dimensions in {recipe['precision']} "
+            f"({seconds} s)"
+        )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,506 @@
+"""Turn text sources into `data/pairs`: Newsroom, any dataset, text files, or installed documentation.
+
+Reads Hub datasets (streamed), local datasets, .tsv/.csv/.jsonl/.txt files (also .gz) and documentation
+strings. Writes a `datasets` directory with the columns `summary: string` and `article: string | null`, and
+`prepare_state.json` beside the Arrow file: arguments, sources, counts.
+
+Rows pass through one at a time, and duplicates are known by 64-bit hashes in a temporary table on disk, so
+memory does not grow with the number of rows. Only a whole new directory replaces the old one. A row without
+an article is kept with a null article; if either text is too short or too long, the row is dropped.
+"""
+
+import argparse
+import ast
+import csv
+import gc
+import gzip
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import sqlite3
+import sys
+import sysconfig
+import time
+import warnings
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TextIO
+
+import datasets
+import ftfy
+import httpx
+import huggingface_hub
+from datasets.arrow_writer import ArrowWriter
+from tqdm import tqdm
+
+from asterisk.console import InputError, fingerprint, read_json, run, write_json
+
+STATE = "prepare_state.json"
+COLUMNS = ["summary", "article"]
+FEATURES = datasets.Features({column: datasets.Value("string") for column in COLUMNS})
+TABLES = (".tsv", ".csv")
+TEXT_FILES = (*TABLES, ".jsonl", ".txt")
+SHOWN = 10  # malformed rows reported one by one
+Record = tuple[str, dict]  # what the readers yield: where it stands, {column: value}
+
+
+@dataclass
+class Tally:
+    """Counts of the rows read, kept and dropped."""
+
+    strict: bool = False
+    read: int = 0
+    kept: int = 0
+    dropped: Counter = field(default_factory=Counter)
+
+    def drop(self, reason: str) -> None:
+        """Count a row that was read and dropped."""
+        self.read += 1
+        self.dropped[reason] += 1
+
+    def malformed(self, where: str, problem: str) -> None:
+        """Report and count a row that cannot be read; an InputError if the run is strict."""
+        if self.strict:
+            raise InputError(f"{where}: {problem}; mend or delete the row, or run without --strict")
+        self.drop("malformed")
+        if self.dropped["malformed"] <= SHOWN:
+            tqdm.write(f"{where}: {problem}; row skipped", file=sys.stderr)
+        elif self.dropped["malformed"] == SHOWN + 1:
+            tqdm.write("further malformed rows are only counted", file=sys.stderr)
+
+    def __str__(self) -> str:
+        dropped = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.most_common())
+        return f"read {self.read:,} rows, kept {self.kept:,}; dropped {dropped or 'none'}"
+
+
+# Text files
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[TextIO]:
+    """Open a text file, gzipped or not; a file that cannot be read is an InputError."""
+    opener = gzip.open if path.suffix.lower() == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            yield file
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+
+
+def table_rows(path: Path, tally: Tally) -> Iterator[Record]:
+    """Read a TSV (no quoting) or CSV file with a header line."""
+    style = {"strict": True} if file_type(str(path)) == ".csv" else {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+    csv.field_size_limit(1 << 23)  # bounds what a quote that is never closed can swallow
+    with open_text(path) as file:
+        rows = csv.reader((line.replace("\0", "") for line in file), **style)  # Python 3.10 refuses NUL
+        try:
+            header = next(rows, [])
+        except csv.Error:
+            header = []
+        if not header:
+            raise InputError(f"{path} line 1: no header; the first line must name the columns")
+        while True:
+            where = f"{path} line {rows.line_num + 1}"
+            try:
+                cells = next(rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                tally.malformed(where, f"not a row of cells ({error})")
+                continue
+            if len(cells) == len(header):
+                yield where, dict(zip(header, cells, strict=True))
+            elif cells:
+                tally.malformed(where, f"{len(cells)} cells instead of {len(header)}")
+            else:
+                tally.drop("empty")
+
+
+def line_rows(path: Path, tally: Tally) -> Iterator[Record]:
+    """Read a file with one text a line (.txt: summaries without articles) or one JSON object a line."""
+    plain_text = file_type(str(path)) == ".txt"
+    with open_text(path) as file:
+        for number, line in enumerate(file, 1):
+            where = f"{path} line {number}"
+            if plain_text or not line.strip("\0 \r\n"):
+                yield where, dict(zip(COLUMNS, (line, None), strict=True))
+                continue
+            try:
+                record = json.loads(line.replace("\0", ""))
+            except (ValueError, RecursionError) as error:
+                tally.malformed(where, f"not JSON ({error})")
+                continue
+            if isinstance(record, dict):
+                yield where, record
+            else:
+                tally.malformed(where, f"a JSON {type(record).__name__}, not an object")
+
+
+# Datasets
+
+
+def dataset_rows(dataset: str, split: str) -> Iterator[Record]:
+    """Read a local datasets directory, or stream a dataset from the Hub."""
+    datasets.utils.logging.set_verbosity_error()
+    huggingface_hub.utils.logging.set_verbosity_error()
+    path = Path(dataset).resolve()
+    local = path.is_dir()
+    try:
+        if not local:
+            huggingface_hub.HfApi().dataset_info(dataset, timeout=10)  # load_dataset retries for half a minute
+        if (path / "dataset_dict.json").is_file():
+            path /= split
+        if (path / "state.json").is_file():
+            rows = datasets.load_from_disk(str(path))
+        else:
+            rows = datasets.load_dataset(str(path) if local else dataset, split=split, streaming=True)
+        for number, row in enumerate(rows, 1):
+            yield f"{dataset} row {number}", row
+    except (OSError, ValueError, RuntimeError, httpx.HTTPError) as error:
+        if local:
+            reason = " ".join(str(error).split())
+            raise InputError(f"cannot read {dataset}, split {split}: {reason}") from error
+        raise InputError(
+            f"cannot reach {dataset} on the Hugging Face Hub ({type(error).__name__}); check the name and the "
+            "network, or run `make quickstart`, which needs no Hub"
+        ) from error
+
+
+# Documentation strings
+
+SKIPPED_FOLDERS = {"__pycache__", "test", "tests", "testing", "site-packages", "dist-packages", "_vendor"}
+FUNCTION_WORD = re.compile(
+    r"\b(?:a|an|and|are|as|at|be|but|by|can|do|does|each|for|from|has|have|if|in|into|is|it|its|may|more|must|no"
+    r"|not|of|on|only|or|other|should|so|such|than|that|the|their|then|there|these|they|this|to|use|used|using"
+    r"|was|we|when|where|which|will|with|would|you|your)\b",
+    re.I,
+)
+SECTION = re.compile(r"[A-Z][\w /]{0,30}:\s*$|.*\n\s*[-=~^]{3,}\s*$|:\w+|@\w+", re.M)
+NOT_PROSE = re.compile(r"^\s|^(?:>>>|\.\. |[-*+|=#@$<>:!~]|\d+[.)] )| {3,}|\t|:\s*\Z|->|copyright", re.M | re.I)
+MARKUP = [
+    (re.compile(r":[\w:+-]+:`[~!]?\.?([^`<]*[^`<\s])(?:\s*<[^`>]*>)?`"), r"\1"),  # :class:`~a.B`
+    (re.compile(r"`([^`<]*[^`<\s])\s*<[^`>]*>`_{1,2}"), r"\1"),  # `text <address>`_
+    (re.compile(r"\[([^\]\[]+)\](?:\([^)\s]*\)|(?<=`\]))"), r"\1"),  # [text](address), [`Name`]
+    (re.compile(r" ?\[\w+\]_"), ""),  # [1]_
+    (re.compile(r"(``?|\*\*?)(\S|\S.*?\S)\1_{0,2}"), r"\2"),  # ``code``, **strong**
+]
+
+
+def docstring_files(seed: int) -> list[Path]:
+    """Return the Python files of the standard library and the installed packages, shuffled by `seed`."""
+    files = []
+    for root in dict.fromkeys(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")):
+        for folder, subfolders, names in os.walk(root):
+            subfolders[:] = [name for name in subfolders if name not in SKIPPED_FOLDERS]
+            files += [Path(folder, name) for name in names if name.endswith(".py")]
+    files.sort()
+    random.Random(seed).shuffle(files)
+    return files
+
+
+def docstrings(source: bytes) -> list[str]:
+    """Return the triple-quoted documentation of a Python file, without indentation. Raises what ast raises."""
+    found = []
+    if b'"""' not in source and b"'''" not in source:
+        return found
+    gc.disable()  # a syntax tree has no cycles: looking for them takes as long as parsing
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            stack: list[ast.AST] = [ast.parse(source)]
+        while stack:
+            node = stack.pop()
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                found.append(ast.get_docstring(node) or "")
+            stack += [child for child in getattr(node, "body", []) if hasattr(child, "body")]
+    finally:
+        gc.enable()
+    return [text.encode(errors="ignore").decode() for text in found if text]
+
+
+def plain(paragraph: str) -> str:
+    """Join the lines of a paragraph and take off reStructuredText and Markdown."""
+    text = " ".join(paragraph.split())
+    for pattern, replacement in MARKUP:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def is_prose(text: str) -> bool:
+    """Tell English sentences from lists, code and other languages."""
+    words = len(text.split())
+    letters = sum(map(str.isalpha, text)) + words
+    return (
+        words >= 6
+        and text[0].isalpha()
+        and text.endswith((".", "!", "?", ".)", '."'))
+        and letters >= 0.8 * len(text)
+        and len(FUNCTION_WORD.findall(text)) >= 0.15 * words
+    )
+
+
+def describe(docstring: str) -> tuple[str, str]:
+    """Return (summary line, description) as plain text; what the docstring lacks is empty."""
+    first, *others = re.split(r"\n\s*\n", docstring.strip())
+    summary = plain(first)
+    words = summary.split()
+    if SECTION.match(first) or NOT_PROSE.search(first) or len(words) < 2 or "(" in words[0]:
+        return "", ""
+    if not (summary[0].isupper() and summary.isprintable()):
+        return "", ""
+    for paragraph in others:
+        if SECTION.match(paragraph):
+            break  # what follows describes single parameters
+        text = plain(paragraph)
+        if not NOT_PROSE.search(paragraph) and is_prose(text):
+            return summary, text
+    return summary, ""
+
+
+def docstring_rows(seed: int, tally: Tally) -> Iterator[Record]:
+    """Read (summary line, description) pairs from documentation strings; nothing is imported."""
+    for path in docstring_files(seed):
+        try:
+            found = docstrings(path.read_bytes())
+        except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+            tally.drop("unparsable file")
+            continue
+        for summary, article in map(describe, found):
+            if article:
+                yield str(path), {"summary": summary, "article": article}
+            else:
+                tally.drop("without description" if summary else "without summary line")
+
+
+# From sources to pairs
+
+FTFY = ftfy.TextFixerConfig(unescape_html=True, explain=False)
+NOTHING_TO_FIX = re.compile(r"[\t\n\r !-%'-~]*")  # printable ASCII without "&"
+INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff\u00ad"))  # U+200D stays: it joins emoji
+
+
+def clean(text: str) -> str:
+    """Mend mojibake, entities, control characters and Newsroom's quotes; collapse white space."""
+    if not NOTHING_TO_FIX.fullmatch(text):
+        text = ftfy.fix_text(text, FTFY).translate(INVISIBLE)
+    text = re.sub(r"``(.*?)''", r'"\1"', " ".join(text.split()))
+    return re.sub(r'""+', '"', text)
+
+
+def file_type(dataset: str) -> str:
+    """Return the suffix of a text file's name, `.gz` aside; an empty string for any other source."""
+    suffix = Path(dataset.lower().removesuffix(".gz")).suffix
+    return suffix if suffix in TEXT_FILES else ""
+
+
+def source_state(dataset: str) -> dict:
+    """Return what tells whether a source has changed; a missing or unknown file is an InputError."""
+    path, suffix = Path(dataset), file_type(dataset)
+    if dataset == "docstrings":
+        installed = sorted(f"{item.name} {item.version}" for item in metadata.distributions())
+        digest = hashlib.sha256("\n".join([sys.version, *installed]).encode())
+        return {"source": dataset, "packages": digest.hexdigest()[:16]}
+    if not path.exists() and (suffix or path.is_absolute() or dataset.startswith(".")):
+        raise InputError(f"no such file: {dataset}")
+    if path.is_dir() and suffix:
+        raise InputError(f"{dataset} is a directory, but a source of that name must be a file")
+    if path.is_file() and not suffix:
+        raise InputError(f"{dataset}: not one of the known types {' '.join(TEXT_FILES)} (also .gz)")
+    files = [path] if path.is_file() else sorted(item for item in path.rglob("*") if item.is_file())
+    stats = [(str(file), file.stat()) for file in files]
+    return {"source": dataset, "files": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]}
+
+
+def read_source(dataset: str, args: argparse.Namespace, tally: Tally) -> Iterator[Record]:
+    """Return the reader of a source."""
+    if dataset == "docstrings":
+        return docstring_rows(args.seed, tally)
+    if suffix := file_type(dataset):
+        return (table_rows if suffix in TABLES else line_rows)(Path(dataset), tally)
+    return dataset_rows(dataset, args.split)
+
+
+def choose_columns(dataset: str, record: dict, wanted: list[str] | None) -> list[str]:
+    """Return the names of the summary and article columns; an InputError if `record` lacks one."""
+    columns = ["summary", "text"] if Path(dataset).name.lower() == "newsroom" else COLUMNS
+    if file_type(dataset) in TABLES:
+        columns = list(record)[:2]
+    if wanted and dataset != "docstrings" and file_type(dataset) != ".txt":
+        columns = wanted
+    if len(columns) < 2 or not set(columns) <= set(record):
+        raise InputError(
+            f"{dataset}: two columns are needed ({' and '.join(columns)}), and there are: {', '.join(record)}; "
+            "name them with --columns SUMMARY ARTICLE"
+        )
+    return columns
+
+
+def text_of(record: dict, column: str) -> str:
+    """Return a text, empty if absent. Raises ValueError for other types and undecodable bytes."""
+    text = record.get(column)
+    if not isinstance(text, str | None):
+        raise ValueError(f"{column} is a {type(text).__name__}, not a text")
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError:  # undecodable bytes were read as lone surrogates
+        raise ValueError(f"{column} is not UTF-8") from None
+    return text or ""
+
+
+def raw_pairs(dataset: str, args: argparse.Namespace, tally: Tally) -> Iterator[tuple[str, str]]:
+    """Yield the (summary, article) texts of one source, not yet clean."""
+    columns = []
+    for where, record in read_source(dataset, args, tally):
+        columns = columns or choose_columns(dataset, record, args.columns)
+        try:
+            summary, article = (text_of(record, column) for column in columns)
+        except ValueError as error:
+            tally.malformed(where, str(error))
+            continue
+        if Path(dataset).name.lower() == "newsroom":
+            article = re.split(r"\n\s*\n", article.strip(), maxsplit=1)[0]
+        yield summary, article
+
+
+class Seen:
+    """The 64-bit hashes of all texts so far, in a temporary database on disk."""
+
+    def __init__(self) -> None:
+        self.database = sqlite3.connect("", isolation_level=None)
+        self.database.executescript(
+            "PRAGMA journal_mode = OFF; CREATE TABLE seen (hash INTEGER PRIMARY KEY); BEGIN"
+        )
+
+    def add(self, text: str) -> bool:
+        """Remember `text`; return whether it is new."""
+        digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+        row = (int.from_bytes(digest, "big", signed=True),)
+        return self.database.execute("INSERT OR IGNORE INTO seen VALUES (?)", row).rowcount == 1
+
+
+def kept_pairs(args: argparse.Namespace, tally: Tally) -> Iterator[tuple[str, str]]:
+    """Yield the clean (summary, article) pairs of all sources up to the limit; an article may be empty."""
+    seen = Seen()
+    for dataset in args.dataset:
+        for texts in raw_pairs(dataset, args, tally):
+            if max(map(len, texts)) > 4 * args.max_chars:
+                tally.drop("too long")  # not worth cleaning
+                continue
+            summary, article = map(clean, texts)
+            lengths = [len(text) for text in (summary, article) if text]
+            if not summary:
+                tally.drop("empty")
+            elif min(lengths) < args.min_chars:
+                tally.drop("too short")
+            elif max(lengths) > args.max_chars:
+                tally.drop("too long")
+            elif not seen.add(f"{summary}\0{article}".casefold()):
+                tally.drop("duplicate")
+            else:
+                tally.read += 1
+                tally.kept += 1
+                yield summary, article
+                if tally.kept == args.limit:
+                    return
+
+
+# Writing
+
+
+@contextmanager
+def whole_directory(path: Path) -> Iterator[Path]:
+    """Yield an empty directory beside `path` that replaces it on success and is removed on failure."""
+    path = path.resolve()
+    new, old = path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
+
+    def tidy() -> None:
+        if old.exists() and not path.exists():  # stopped between the two renames below
+            old.replace(path)
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+    tidy()
+    try:
+        new.mkdir(parents=True)
+        yield new
+        if path.exists():
+            path.replace(old)
+        new.replace(path)
+    finally:
+        tidy()
+
+
+def write_pairs(pairs: Iterable[tuple[str, str]], directory: Path) -> None:
+    """Stream pairs into the layout of `Dataset.save_to_disk`.
+
+    Saving a written dataset would map all of it into memory. So the library saves one row, under the
+    fingerprint of all, and the Arrow file with all rows takes the place of that row's.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    rows = directory / "rows.arrow"
+    with ArrowWriter(features=FEATURES, path=str(rows)) as writer:
+        for summary, article in pairs:
+            digest.update(f"{summary}\0{article}\0".encode())
+            writer.write({"summary": summary, "article": article or None})
+        writer.finalize()
+    datasets.disable_progress_bars()
+    layout = datasets.Dataset.from_dict({column: [""] for column in COLUMNS}, features=FEATURES)
+    layout.select_columns(COLUMNS, new_fingerprint=digest.hexdigest()).save_to_disk(str(directory))
+    rows.replace(directory / "data-00000-of-00001.arrow")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Turn text sources into pairs of texts for training.")
+    add = parser.add_argument
+    sources = "a Hub id, a local datasets directory, .tsv/.csv/.jsonl/.txt files (also .gz), or: docstrings"
+    newsroom = ["LogeshChandran/newsroom"]
+    add("--dataset", nargs="+", default=newsroom, help=f"{sources} (default: {newsroom[0]})")
+    columns = "default: summary text for newsroom, the first two of a .tsv or .csv, else summary article"
+    add("--columns", nargs=2, metavar=("SUMMARY", "ARTICLE"), help=f"the columns to read ({columns})")
+    add("--split", default="train", help="split of a dataset (default: %(default)s)")
+    add("--limit", type=int, default=0, help="rows to keep, 0 for all (default: %(default)s)")
+    add("--min_chars", type=int, default=8, help="shortest text kept, in characters (default: %(default)s)")
+    add("--max_chars", type=int, default=10000, help="longest text kept, in characters (default: %(default)s)")
+    add("--seed", type=int, default=0, help="order in which docstrings are read (default: %(default)s)")
+    add("--strict", action="store_true", help="stop at the first malformed row (default: skip and count)")
+    add("--output", type=Path, default=Path("data/pairs"), help="directory to write (default: %(default)s)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Write the pairs, unless the output is up to date."""
+    args, started = parse_arguments(), time.perf_counter()
+    state = {
+        "arguments": {name: value for name, value in vars(args).items() if name != "output"},
+        "sources": [source_state(dataset) for dataset in args.dataset],
+        "code": fingerprint(Path(__file__)),
+    }
+    old = read_json(args.output / STATE)
+    if state == {name: old.get(name) for name in state}:
+        print(f"{args.output} is up to date ({old['counts']['kept']:,} rows)")
+        return
+    if args.output.exists() and not old:
+        raise InputError(f"{args.output} exists and was not written by this script; choose another --output")
+    tally = Tally(args.strict)
+    with whole_directory(args.output) as directory:
+        pairs = kept_pairs(args, tally)
+        write_pairs(tqdm(pairs, total=args.limit or None, unit=" rows", disable=None), directory)
+        if not tally.kept:
+            raise InputError(f"no row of {', '.join(args.dataset)} can be used: {tally}")
+        state["counts"] = {"read": tally.read, "kept": tally.kept, "dropped": dict(tally.dropped)}
+        state["seconds"] = round(time.perf_counter() - started, 1)
+        write_json(directory / STATE, state)
+    print(f"{args.output}: {tally} ({state['seconds']} s)")
+
+
+if __name__ == "__main__":
+    run(main)
