@@ -38,7 +38,9 @@ from transformers import AutoTokenizer, HfArgumentParser, PreTrainedTokenizerFas
 
 import modeling_asterisk
 from asterisk.console import InputError, atomic_path, fingerprint, read_json, replace_directory, run, write_json
-from asterisk.tokenization import build_tokenizer, save_tokenizer, token_texts
+from asterisk.model_directory import save_sentence_transformer, save_tokenizer
+from asterisk.plots import plot_training
+from asterisk.tokenization import build_tokenizer, token_texts
 from asterisk.training_data import (
     TokenColumn,
     fit_pca,
@@ -165,6 +167,8 @@ def initialise_from_teacher(model: AsteriskModel, token_vectors: np.ndarray, cou
     mean = np.average(token_vectors, axis=0, weights=weights * counts)
     vectors = torch.from_numpy(((token_vectors - mean) * weights[:, None]).astype(np.float32))
     vectors[model.config.pad_token_id] = 0
+    # Hidden states of unit variance, beside which the first updates of the layers are small.
+    vectors *= model.config.hidden_size**0.5
     hidden_size, dim = model.config.hidden_size, min(vectors.shape[1], model.config.embedding_size or 10**9)
     basis = nn.init.orthogonal_(torch.empty(hidden_size, hidden_size))
     with torch.no_grad():
@@ -189,61 +193,6 @@ def teacher_token_vectors(tokenizer: PreTrainedTokenizerFast, teacher: str, path
         with atomic_path(path) as temporary, temporary.open("wb") as stream:
             np.save(stream, np.concatenate(parts).astype(np.float16))
     return np.load(path)
-
-
-def save_sentence_transformer(model: AsteriskModel, tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
-    """Write a SentenceTransformer directory whose files every version and every other server can read."""
-    model.save_pretrained(directory)
-    save_tokenizer(tokenizer, directory)
-    modules = ("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")
-    write_json(
-        directory / "modules.json",
-        [
-            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{name}"}
-            for i, (name, path) in enumerate(modules)
-        ],
-    )
-    limit = model.config.max_position_embeddings
-    write_json(directory / "sentence_bert_config.json", {"max_seq_length": limit, "do_lower_case": False})
-    write_json(
-        directory / "config_sentence_transformers.json",
-        {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"},
-    )
-    write_json(
-        directory / "1_Pooling" / "config.json",
-        {
-            "word_embedding_dimension": model.config.projection_dim,
-            "pooling_mode_cls_token": False,
-            "pooling_mode_mean_tokens": True,
-            "pooling_mode_max_tokens": False,
-            "pooling_mode_mean_sqrt_len_tokens": False,
-            "pooling_mode_weightedmean_tokens": False,
-            "pooling_mode_lasttoken": False,
-            "include_prompt": True,
-        },
-    )
-    (directory / "2_Normalize").mkdir(exist_ok=True)
-
-
-def plot_training(metrics: list[dict], path: Path) -> None:
-    """Draw the loss terms over the steps and the validation figures over the epochs."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    for name in ("loss", "info_nce", "cosine", "similarity"):
-        for axis, prefix, style in ((axes[0], "train", "-"), (axes[1], "val", "o-")):
-            points = [(row["step"], row[f"{prefix}/{name}"]) for row in metrics if f"{prefix}/{name}" in row]
-            axis.plot(*zip(*points, strict=True), style, label=name) if points else None
-    for axis, title in zip(axes, ("training", "validation"), strict=True):
-        axis.set(title=title, xlabel="step", yscale="log")
-        axis.grid(alpha=0.3)
-        axis.legend()
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
-    plt.close(figure)
 
 
 @dataclass

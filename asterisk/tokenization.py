@@ -7,7 +7,6 @@ empty text has a vector too, with right padding, and with a length limit that ev
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -109,11 +108,3 @@ def token_texts(tokenizer: PreTrainedTokenizerFast) -> list[str]:
     backend = tokenizer.backend_tokenizer
     decoded = (backend.decode([i], skip_special_tokens=False) for i in range(len(tokenizer)))
     return [text.removeprefix("##").strip() for text in decoded]
-
-
-def save_tokenizer(tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
-    """Save the tokenizer, its length limit also where loaders without transformers look."""
-    backend = tokenizer.backend_tokenizer
-    backend.no_padding()
-    backend.enable_truncation(tokenizer.model_max_length)
-    tokenizer.save_pretrained(directory)

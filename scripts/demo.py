@@ -1,0 +1,81 @@
+"""Rank one's own texts by similarity to a query: the texts of a file, of stdin, or of the training pairs.
+
+python scripts/demo.py --query "how do I read a file line by line" --file notes.txt
+cat notes.txt | python scripts/demo.py --file -
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from asterisk import AsteriskEncoder
+from asterisk.console import InputError, run
+from asterisk.training_data import load_pairs
+
+
+def read_texts(name: str) -> list[str]:
+    """Read one text a line from a file, or from stdin for `-`; blank lines are skipped.
+
+    Raises:
+        InputError: If the file is missing or not UTF-8, or there is no text in it.
+
+    """
+    try:
+        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {name}: {error.strerror}") from error
+    try:
+        lines = data.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        row = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{name} line {row}: not UTF-8; save the file as UTF-8") from error
+    texts = [line.strip() for line in lines if line.strip()]
+    if not texts:
+        raise InputError(f"{name}: no text in it; write one text a line")
+    return texts
+
+
+def rank(query: np.ndarray, vectors: np.ndarray, top: int) -> list[tuple[float, int]]:
+    """Return (cosine, row) of the `top` rows of unit vectors `[n, dim]` nearest to the unit vector `query`."""
+    cosines = vectors @ query
+    return [(float(cosines[row]), int(row)) for row in np.argsort(-cosines, kind="stable")[:top]]
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--model", default="build/model", help="model directory or Hub id")
+    parser.add_argument("--query", action="append", help="text to look for; may be given several times")
+    parser.add_argument("--file", help="one text a line, - for stdin; without it, texts of --pairs are ranked")
+    parser.add_argument("--pairs", type=Path, default=Path("data/pairs"), help="text pairs for a demonstration")
+    parser.add_argument("--top", type=int, default=3, help="texts to show for each query")
+    parser.add_argument("--backend", choices=["onnx", "torch"], default="onnx", help="INT8 ONNX or PyTorch")
+    arguments = parser.parse_args()
+
+    queries = arguments.query
+    if arguments.file:
+        texts = read_texts(arguments.file)
+        queries = queries or texts[:1]
+    else:
+        pairs, _ = load_pairs(arguments.pairs)
+        texts = [text for text in pairs[:1000]["article"] if text]
+        queries = queries or pairs[:3]["summary"]
+    if arguments.backend == "onnx":
+        encode = AsteriskEncoder(arguments.model).encode
+    else:
+        from sentence_transformers import SentenceTransformer
+
+        encode = SentenceTransformer(arguments.model, trust_remote_code=True, device="cpu").encode
+    vectors = encode(texts, show_progress_bar=len(texts) > 1000)
+    for query in queries:
+        print(f"\n{query}")
+        for cosine, row in rank(encode([query])[0], vectors, arguments.top):
+            print(f"  {cosine:.3f}  {texts[row][:100]}")
+
+
+if __name__ == "__main__":
+    run(main)

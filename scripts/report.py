@@ -1,0 +1,79 @@
+"""Print what a finished pipeline made, in one short table."""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+from safetensors import safe_open
+
+from asterisk import AsteriskEncoder
+from asterisk.console import InputError, read_json, run
+
+SENTENCE = "The small encoder reads a sentence of common length and answers with a single vector."
+
+
+def count_parameters(path: Path) -> tuple[int, int]:
+    """Return the number of parameters in a safetensors file, and of those in the encoder layers."""
+    with safe_open(path, framework="numpy") as weights:
+        sizes = {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
+    counts = dict.fromkeys(sizes, 1)
+    for name, shape in sizes.items():
+        for size in shape:
+            counts[name] *= size
+    return sum(counts.values()), sum(count for name, count in counts.items() if name.startswith("layers."))
+
+
+def latency(model: Path, file_name: str) -> float:
+    """Return the median time to embed one sentence, tokenisation included, in milliseconds."""
+    encoder = AsteriskEncoder(str(model), file_name)
+    times = []
+    for _ in range(120):
+        started = time.perf_counter()
+        encoder.encode(SENTENCE)
+        times.append(1000 * (time.perf_counter() - started))
+    return statistics.median(times[20:])
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("model", type=Path, nargs="?", default=Path("build/model"), help="model directory")
+    parser.add_argument("--results", type=Path, default=Path("build/results"), help="where evaluate.py wrote")
+    arguments = parser.parse_args()
+    training = read_json(arguments.model / "training_state.json")
+    export = read_json(arguments.model / "onnx" / "export_state.json")
+    evaluation = read_json(arguments.results / f"{arguments.model.resolve().name}.json")
+    for name, found in (("train", training), ("export", export), ("evaluate", evaluation)):
+        if not found:
+            raise InputError(f"{arguments.model}: `make {name}` has not been run on this model")
+
+    total, in_layers = count_parameters(arguments.model / "model.safetensors")
+    sizes = {name: report["bytes"] / 1e6 for name, report in export["files"].items()}
+    scores = {
+        form: values["256"]["spearman"] for form, values in evaluation["scores"].items() if form != "teacher"
+    }
+    int8 = export["files"]["model_quantized.onnx"]
+    rows = training["rows"]
+    table = {
+        "rows": f"{rows['training']:,} pairs for training, {rows['held_out']:,} held out",
+        "parameters": f"{total:,}, of them {in_layers:,} in the encoder layers",
+        "file sizes": f"fp32 ONNX {sizes['model.onnx']:.1f} MB, INT8 ONNX {sizes['model_quantized.onnx']:.1f} MB",
+        "agreement with the teacher on held-out pairs (Spearman)": (
+            f"PyTorch {scores['pytorch']:.1f}, fp32 ONNX {scores['onnx_fp32']:.1f}, INT8 {scores['onnx_int8']:.1f}"
+        ),
+        "worst cosine of INT8 to PyTorch": f"{int8['min_cosine']:.4f}",
+        "latency of one sentence (median)": (
+            f"fp32 ONNX {latency(arguments.model, 'onnx/model.onnx'):.2f} ms, "
+            f"INT8 {latency(arguments.model, 'onnx/model_quantized.onnx'):.2f} ms"
+        ),
+        "model": str(arguments.model),
+    }
+    width = max(map(len, table))
+    print()
+    for name, value in table.items():
+        print(f"{name:<{width}}  {value}")
+
+
+if __name__ == "__main__":
+    run(main)
