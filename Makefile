@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# On several GPUs or machines: make train LAUNCH=".venv/bin/accelerate launch --multi_gpu"
+LAUNCH ?= $(BIN)/python
 
 DATASET ?= LogeshChandran/newsroom
 LIMIT ?= 0
@@ -38,11 +40,11 @@ data: install ## text pairs from DATASET -> data/pairs
 	$(BIN)/python scripts/prepare_data.py --dataset $(DATASET) --limit $(LIMIT)
 
 teacher: install ## the vectors of TEACHER_MODEL -> build/teacher
-	$(BIN)/accelerate launch --num_processes 1 scripts/precompute_teacher.py --teacher_model $(TEACHER_MODEL) \
+	$(LAUNCH) scripts/precompute_teacher.py --teacher_model $(TEACHER_MODEL) \
 		--max_length $(MAX_LENGTH)
 
 train: install ## distil the student -> OUTPUT; goes on after an interruption
-	$(BIN)/accelerate launch --num_processes 1 train_accelerate.py --output $(OUTPUT) --tokenizer $(TOKENIZER) \
+	$(LAUNCH) train_accelerate.py --output $(OUTPUT) --tokenizer $(TOKENIZER) \
 		--epochs $(EPOCHS) --batch_size $(BATCH_SIZE) --lr $(LR) --patience $(PATIENCE) --val_split $(VAL_SPLIT) \
 		--distill_alpha $(DISTILL_ALPHA) --max_length $(MAX_LENGTH) --resume
 

@@ -37,7 +37,16 @@ from tqdm import tqdm
 from transformers import AutoTokenizer, HfArgumentParser, PreTrainedTokenizerFast, get_scheduler
 
 import modeling_asterisk
-from asterisk.console import InputError, atomic_path, fingerprint, read_json, replace_directory, run, write_json
+from asterisk.console import (
+    InputError,
+    atomic_directory,
+    atomic_path,
+    fingerprint,
+    read_json,
+    replace_directory,
+    run,
+    write_json,
+)
 from asterisk.model_directory import save_sentence_transformer, save_tokenizer
 from asterisk.plots import plot_training
 from asterisk.tokenization import build_tokenizer, token_texts
@@ -586,28 +595,28 @@ def main() -> None:
 
     if accelerator.is_main_process:
         model.load_state_dict(load_file(directory / "best.safetensors"))
-        temporary = arguments.output.with_name(f".{arguments.output.name}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        save_sentence_transformer(model, tokenizer, temporary)
-        write_json(
-            temporary / "training_state.json",
-            {
-                "recipe": recipe,
-                "teacher": teacher,
-                "rows": {"training": len(rows[0]), "held_out": len(rows[1])},
-                "metrics": metrics,
-                "epochs": trainer.progress.epoch,
-                "best_epoch": trainer.progress.best_epoch,
-                "seconds": round(time.time() - started, 1),
-                "date": datetime.now(timezone.utc).date().isoformat(),
-                "versions": {
-                    name: version(name) for name in ("torch", "transformers", "accelerate", "tokenizers")
+        with atomic_directory(arguments.output) as temporary:
+            save_sentence_transformer(model, tokenizer, temporary)
+            write_json(
+                temporary / "training_state.json",
+                {
+                    "recipe": recipe,
+                    # A directory says nothing to others, and too much of this machine.
+                    "teacher": {**teacher, "teacher": Path(teacher["teacher"]).name}
+                    if Path(teacher["teacher"]).is_dir()
+                    else teacher,
+                    "rows": {"training": len(rows[0]), "held_out": len(rows[1])},
+                    "metrics": metrics,
+                    "epochs": trainer.progress.epoch,
+                    "best_epoch": trainer.progress.best_epoch,
+                    "seconds": round(time.time() - started, 1),
+                    "date": datetime.now(timezone.utc).date().isoformat(),
+                    "versions": {name: version(name) for name in ("torch", "transformers", "accelerate")},
                 },
-            },
-        )
-        if arguments.output.exists():
-            replace_directory(arguments.output, arguments.output.with_name(f"{arguments.output.name}.previous"))
-        temporary.rename(arguments.output)
+            )
+            if arguments.output.exists():  # hours of work, perhaps
+                previous = arguments.output.with_name(f"{arguments.output.name}.previous")
+                replace_directory(arguments.output, previous)
         plot_training(trainer.read_metrics(), directory / "training_curve.png")
         shutil.rmtree(directory / "checkpoints", ignore_errors=True)
         print(

@@ -51,3 +51,16 @@ def save_sentence_transformer(model: PreTrainedModel, tokenizer: PreTrainedToken
         },
     )
     (directory / "2_Normalize").mkdir(exist_ok=True)
+
+
+def count_parameters(path: Path) -> tuple[int, int]:
+    """Return the number of parameters in a safetensors file, and of those in the encoder layers."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as weights:
+        sizes = {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
+    counts = dict.fromkeys(sizes, 1)
+    for name, shape in sizes.items():
+        for size in shape:
+            counts[name] *= size
+    return sum(counts.values()), sum(count for name, count in counts.items() if name.startswith("layers."))

@@ -28,10 +28,8 @@ def plot_training(metrics: list[dict], path: Path) -> None:
 
 def plot_agreement(cosines: dict[str, np.ndarray], teacher_cosines: np.ndarray, path: Path) -> None:
     """Draw the student's cosines against the teacher's, one point a pair."""
-    figure, axes = plt.subplots(
-        1, len(cosines), figsize=(4.2 * len(cosines), 4), layout="constrained", squeeze=False
-    )
-    for axis, (name, values) in zip(axes[0], cosines.items(), strict=True):
+    figure, axes = plt.subplots(1, len(cosines), figsize=(4.2 * len(cosines), 4), layout="constrained")
+    for axis, (name, values) in zip(axes, cosines.items(), strict=True):
         axis.scatter(teacher_cosines, values, s=4, alpha=0.35, linewidths=0)
         axis.plot([0, 1], [0, 1], color="grey", linewidth=1)
         axis.set(title=name, xlabel="teacher's cosine", ylabel="student's cosine")

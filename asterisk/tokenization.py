@@ -99,8 +99,8 @@ def build_tokenizer(
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an exception's message, for a one-line report."""
-    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+    """Return the first line of an exception's message, 200 characters at most, for a one-line report."""
+    return str(error).strip().partition("\n")[0].rstrip(".")[:200] or type(error).__name__
 
 
 def token_texts(tokenizer: PreTrainedTokenizerFast) -> list[str]:

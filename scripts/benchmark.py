@@ -10,6 +10,9 @@ through the loader that its users call, tokenisation included:
 - Texts per second over real texts of natural length, which each form cuts at its own limit.
 - Time from process start to the loaded model and to the first vector, and peak memory over 100 texts, in
   fresh processes. Size is that of the weights and tokenizer.json; MB are 10^6 bytes.
+
+Run it alone: beside other work PyTorch's threads, which wait for one another in a busy loop, become many times
+slower, ONNX Runtime's hardly, and the speed-ups are too good to be true.
 """
 
 import argparse
@@ -44,58 +47,31 @@ ROUND_CALLS = 20
 THROUGHPUT_ROUNDS = 3
 FRESH_RUNS = 3
 FRESH_TEXTS = 100
+ONNX_FORMS = {"ONNX fp32": "onnx/model.onnx", "INT8 ONNX": "onnx/model_quantized.onnx"}
 PACKAGES = ("onnxruntime", "torch", "sentence-transformers", "transformers", "tokenizers", "numpy")
 # A token each in nearly every vocabulary; the time does not depend on which words they are.
-WORDS = [
-    "the",
-    "old",
-    "house",
-    "by",
-    "the",
-    "river",
-    "was",
-    "sold",
-    "last",
-    "year",
-    "to",
-    "a",
-    "young",
-    "family",
-    "from",
-    "the",
-    "city",
-]
+SENTENCE = "the old house by the river was sold last year to a young family from the city"
 
 Encode = Callable[[list[str]], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Form:
-    """One way to run a model.
-
-    Attributes:
-        name: Its row in the table.
-        files: What a user downloads; tokenizer.json is the first.
-        load: Returns the function that embeds texts.
-
-    """
+    """One way to run a model: its row in the table, its files (tokenizer.json first), and how to load it."""
 
     name: str
     files: tuple[Path, ...]
     load: Callable[[], Encode]
 
 
-def load_teacher(name: str) -> Encode:
-    """Load the teacher with sentence-transformers."""
-    model, _ = load_teacher_model(name, device="cpu")
-    return partial(model.encode, batch_size=BATCH_SIZE, show_progress_bar=False)
-
-
-def load_pytorch(directory: Path) -> Encode:
-    """Load a model directory with sentence-transformers."""
+def load_pytorch(name: str, is_teacher: bool) -> Encode:
+    """Load the teacher or a model directory with sentence-transformers."""
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(str(directory), device="cpu", trust_remote_code=True, local_files_only=True)
+    if is_teacher:
+        model, _ = load_teacher_model(name, device="cpu")
+    else:
+        model = SentenceTransformer(name, device="cpu", trust_remote_code=True, local_files_only=True)
     return partial(model.encode, batch_size=BATCH_SIZE, show_progress_bar=False)
 
 
@@ -104,40 +80,32 @@ def load_onnx(directory: Path, file_name: str, threads: int) -> Encode:
     return partial(AsteriskEncoder(str(directory), file_name, threads).encode, batch_size=BATCH_SIZE)
 
 
-def teacher_form(name: str) -> Form:
-    """Find the teacher."""
-    directory = model_directory(name, ("tokenizer.json", "*.safetensors"))
-    tokenizer, weights = directory / "tokenizer.json", sorted(directory.rglob("*.safetensors"))
-    if not (tokenizer.is_file() and weights):
-        raise InputError(f"{name}: lacks tokenizer.json or safetensors; choose another --teacher_model")
-    return Form("teacher (PyTorch)", (tokenizer, *weights), partial(load_teacher, name))
-
-
-def model_forms(directory: Path, label: str, threads: int) -> list[Form]:
-    """List the forms of a model directory.
+def list_forms(models: list[Path], teacher: str, threads: int) -> list[Form]:
+    """List the forms to measure, the teacher first.
 
     Raises:
-        InputError: If the directory or a file of it is missing.
+        InputError: If a file of a model is missing, or the teacher cannot be found.
 
     """
-    if not directory.is_dir():
-        raise InputError(f"{directory}: no such directory; train a model with train_accelerate.py")
-    kinds = {
-        "PyTorch": ("model.safetensors", partial(load_pytorch, directory)),
-        "ONNX fp32": ("onnx/model.onnx", partial(load_onnx, directory, "onnx/model.onnx", threads)),
-        "INT8 ONNX": (
-            "onnx/model_quantized.onnx",
-            partial(load_onnx, directory, "onnx/model_quantized.onnx", threads),
-        ),
-    }
-    for file in ("tokenizer.json", *(file for file, _ in kinds.values())):
-        if not (directory / file).is_file():
-            mend = "export it with export_optimum.py" if file.endswith(".onnx") else "train the model again"
-            raise InputError(f"{directory / file}: no such file; {mend}")
-    return [
-        Form(f"{label} ({kind})", (directory / "tokenizer.json", directory / file), load)
-        for kind, (file, load) in kinds.items()
-    ]
+    forms = []
+    names = [model.resolve().name for model in models]
+    for model, name in zip(models, names, strict=True):
+        kinds = {"PyTorch": ("model.safetensors", partial(load_pytorch, str(model), is_teacher=False))}
+        for kind, file in ONNX_FORMS.items():
+            kinds[kind] = (file, partial(load_onnx, model, file, threads))
+        for kind, (file, load) in kinds.items():
+            files = (model / "tokenizer.json", model / file)
+            for path in files:
+                if not path.is_file():
+                    mend = "train a model with train_accelerate.py, then export it with export_optimum.py"
+                    raise InputError(f"{path}: no such file; {mend}")
+            label = name if names.count(name) == 1 else model
+            forms.append(Form(f"{label} ({kind})", files, load))
+    directory = model_directory(teacher, ("tokenizer.json", "*.safetensors"))
+    files = (directory / "tokenizer.json", *sorted(directory.rglob("*.safetensors")))
+    if not files[0].is_file() or len(files) == 1:
+        raise InputError(f"{teacher}: lacks tokenizer.json or safetensors; choose another --teacher_model")
+    return [Form("teacher (PyTorch)", files, partial(load_pytorch, teacher, is_teacher=True)), *forms]
 
 
 def choose_texts(directory: Path, count: int) -> list[str]:
@@ -152,7 +120,7 @@ def choose_texts(directory: Path, count: int) -> list[str]:
 
 def text_of_tokens(tokens: int, tokenizer: Tokenizer) -> str:
     """Return words of `tokens` tokens, special ones included, or of the next number that whole words make."""
-    texts = itertools.accumulate(itertools.cycle(WORDS), "{} {}".format)
+    texts = itertools.accumulate(itertools.cycle(SENTENCE.split()), "{} {}".format)
     return next(text for text in texts if len(tokenizer.encode(text)) >= tokens)
 
 
@@ -218,65 +186,43 @@ def measure(forms: list[Form], texts: list[str], repeats: int) -> list[dict]:
     seconds = [{task: [] for task in tasks} for _ in forms]
     with tqdm(total=len(forms) * (FRESH_RUNS + len(rounds)), desc="fresh processes", unit=" measurements") as bar:
         # The first run finds the files outside the disk cache; the median over the runs passes it by.
-        for _, (form, runs) in itertools.product(range(FRESH_RUNS), list(zip(forms, fresh, strict=True))):
-            runs.append(measure_fresh(form, texts[:FRESH_TEXTS]))
+        for _, row in itertools.product(range(FRESH_RUNS), range(len(forms))):
+            fresh[row].append(measure_fresh(forms[row], texts[:FRESH_TEXTS]))
             bar.update()
         encoders = [form.load() for form in forms]
-        for task, calls in rounds:
+        for (task, calls), row in itertools.product(rounds, range(len(forms))):
             bar.set_description(task)
-            for encode, taken in zip(encoders, seconds, strict=True):
-                taken[task] += time_calls(encode, tasks[task], calls)
-                bar.update()
-    return [
-        summarize(form, runs, taken, seconds[0], len(texts))
-        for form, runs, taken in zip(forms, fresh, seconds, strict=True)
-    ]
+            seconds[row][task] += time_calls(encoders[row], tasks[task], calls)
+            bar.update()
+    return [summarize(form, fresh[i], seconds[i], seconds[0], len(texts)) for i, form in enumerate(forms)]
 
 
-def summarize(
-    form: Form,
-    fresh: list[list[float]],
-    seconds: dict[str, list[float]],
-    teacher_seconds: dict[str, list[float]],
-    texts: int,
-) -> dict:
-    """Turn the measurements of one form into its figures.
-
-    Args:
-        form: The form.
-        fresh: What `measure_fresh` returned, run by run.
-        seconds: Time of each call: `12 tokens` and the like for one text, `texts` for all.
-        teacher_seconds: The same of the teacher.
-        texts: Number of texts in `texts`.
-
-    """
-    load_s, first_vector_s, peak_memory = np.median(fresh, axis=0).tolist()
+def summarize(form: Form, fresh: list, seconds: dict, teacher_seconds: dict, texts: int) -> dict:
+    """Turn what `measure_fresh` returned and the seconds of each call, by task, into the figures of a form."""
+    load_s, first_vector_s, peak_memory_mb = np.median(fresh, axis=0).tolist()
+    latency = {task: calls for task, calls in seconds.items() if task != "texts"}
     return {
         "form": form.name,
         "size_mb": sum(file.stat().st_size for file in form.files) / 1e6,
         "load_s": load_s,
         "first_vector_s": first_vector_s,
-        "peak_memory_mb": peak_memory,
-        "p50_p95_p99_ms": {
-            task: (np.percentile(calls, (50, 95, 99)) * 1000).tolist()
-            for task, calls in seconds.items()
-            if task != "texts"
-        },
+        "peak_memory_mb": peak_memory_mb,
+        "p50_p95_p99_ms": {t: (np.percentile(s, (50, 95, 99)) * 1000).tolist() for t, s in latency.items()},
         "texts_per_s": texts / float(np.median(seconds["texts"])),
-        "speed_up": {task: float(np.median(teacher_seconds[task]) / np.median(seconds[task])) for task in seconds},
+        "speed_up": {t: float(np.median(teacher_seconds[t]) / np.median(s)) for t, s in seconds.items()},
     }
 
 
 def render_table(figures: list[dict]) -> str:
     """Lay out the figures of each form as an aligned Markdown table."""
-    latencies = list(figures[0]["p50_p95_p99_ms"])
-    rows = [["", "size MB", "load s", "first vector s", "memory MB", *(f"{t}, ms" for t in latencies), "texts/s"]]
-    for of in figures:
-        rows.append([of["form"], *(f"{of[key]:.1f}" for key in ("size_mb", "load_s", "first_vector_s"))])
-        cells = {task: " / ".join(f"{ms:.2f}" for ms in of["p50_p95_p99_ms"][task]) for task in latencies}
-        cells["texts"] = f"{of['texts_per_s']:.0f}"
-        rows[-1].append(f"{of['peak_memory_mb']:.0f}")
-        rows[-1] += [f"{cell} ({of['speed_up'][task]:.1f}x)" for task, cell in cells.items()]
+    tasks = list(figures[0]["p50_p95_p99_ms"])
+    rows = [["", "size MB", "load s", "first vector s", "memory MB", *(f"{t}, ms" for t in tasks), "texts/s"]]
+    for form in figures:
+        rows.append([form["form"], *(f"{form[key]:.1f}" for key in ("size_mb", "load_s", "first_vector_s"))])
+        rows[-1].append(f"{form['peak_memory_mb']:.0f}")
+        speeds = [" / ".join(f"{ms:.2f}" for ms in form["p50_p95_p99_ms"][task]) for task in tasks]
+        speeds.append(f"{form['texts_per_s']:.0f}")
+        rows[-1] += [f"{s} ({x:.1f}x)" for s, x in zip(speeds, form["speed_up"].values(), strict=True)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
     padded = ([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows)
@@ -293,6 +239,7 @@ def describe_run(arguments: argparse.Namespace, texts: int) -> dict:
         "cpu": cpu[1] if cpu else platform.processor(),
         "cores": os.cpu_count(),
         "threads": arguments.threads or "all",
+        "load_average": round(os.getloadavg()[0], 1),
         "date": time.strftime("%Y-%m-%d"),
         "texts": texts,
         "repeats": arguments.repeats,
@@ -331,24 +278,17 @@ def main() -> None:
         raise InputError("--texts and --repeats must be 1 or more, --threads 0 or more")
     if arguments.threads:  # read by torch and by tokenizers when they start
         os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS"), str(arguments.threads))
-    names = [directory.resolve().name for directory in arguments.models]
-    forms = []
-    for directory, name in zip(arguments.models, names, strict=True):
-        label = name if names.count(name) == 1 else str(directory)
-        forms += model_forms(directory, label, arguments.threads)
-    forms.insert(0, teacher_form(arguments.teacher_model))
+    forms = list_forms(arguments.models, arguments.teacher_model, arguments.threads)
     if arguments.measure:
         report_fresh(next(form for form in forms if form.name == arguments.measure))
         return
     texts = choose_texts(arguments.pairs, arguments.texts)
-    figures = measure(forms, texts, arguments.repeats)
     facts = describe_run(arguments, len(texts))
+    figures = measure(forms, texts, arguments.repeats)
     table = render_table(figures)
     print(table)
-    notes = (
-        f"One text: p50 / p95 / p99. Texts/s: batches of {BATCH_SIZE}. In brackets: times the teacher's speed.\n\n"
-        + "; ".join(f"{key}: {value}" for key, value in facts.items())
-    )
+    notes = f"One text: p50 / p95 / p99. Texts/s: batches of {BATCH_SIZE}. In brackets: times the teacher's speed."
+    notes += "\n\n" + "; ".join(f"{key}: {value}" for key, value in facts.items())
     write_json(arguments.output / "benchmark.json", {"run": facts, "figures": figures})
     with atomic_path(arguments.output / "benchmark.md") as temporary:
         temporary.write_text(f"# Speed, size and memory\n\n{table}\n\n{notes}\n", encoding="utf-8")

@@ -5,23 +5,11 @@ import statistics
 import time
 from pathlib import Path
 
-from safetensors import safe_open
-
 from asterisk import AsteriskEncoder
 from asterisk.console import InputError, read_json, run
+from asterisk.model_directory import count_parameters
 
 SENTENCE = "The small encoder reads a sentence of common length and answers with a single vector."
-
-
-def count_parameters(path: Path) -> tuple[int, int]:
-    """Return the number of parameters in a safetensors file, and of those in the encoder layers."""
-    with safe_open(path, framework="numpy") as weights:
-        sizes = {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
-    counts = dict.fromkeys(sizes, 1)
-    for name, shape in sizes.items():
-        for size in shape:
-            counts[name] *= size
-    return sum(counts.values()), sum(count for name, count in counts.items() if name.startswith("layers."))
 
 
 def latency(model: Path, file_name: str) -> float:
@@ -50,17 +38,16 @@ def main() -> None:
 
     total, in_layers = count_parameters(arguments.model / "model.safetensors")
     sizes = {name: report["bytes"] / 1e6 for name, report in export["files"].items()}
-    scores = {
-        form: values["256"]["spearman"] for form, values in evaluation["scores"].items() if form != "teacher"
-    }
+    forms = ("pytorch", "onnx_fp32", "onnx_int8")
+    spearman = {form: max(evaluation["scores"][form].items(), key=lambda item: int(item[0]))[1] for form in forms}
     int8 = export["files"]["model_quantized.onnx"]
     rows = training["rows"]
     table = {
         "rows": f"{rows['training']:,} pairs for training, {rows['held_out']:,} held out",
         "parameters": f"{total:,}, of them {in_layers:,} in the encoder layers",
         "file sizes": f"fp32 ONNX {sizes['model.onnx']:.1f} MB, INT8 ONNX {sizes['model_quantized.onnx']:.1f} MB",
-        "agreement with the teacher on held-out pairs (Spearman)": (
-            f"PyTorch {scores['pytorch']:.1f}, fp32 ONNX {scores['onnx_fp32']:.1f}, INT8 {scores['onnx_int8']:.1f}"
+        "agreement with the teacher on held-out pairs (Spearman)": ", ".join(
+            f"{form} {spearman[form]['spearman']:.1f}" for form in forms
         ),
         "worst cosine of INT8 to PyTorch": f"{int8['min_cosine']:.4f}",
         "latency of one sentence (median)": (

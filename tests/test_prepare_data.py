@@ -10,7 +10,8 @@ import datasets
 import prepare_data
 import pytest
 
-from asterisk.console import InputError
+import docstrings
+from asterisk.console import InputError, atomic_directory
 
 SCRIPT = Path(prepare_data.__file__)
 CAT = "The cat slept on the warm stove"
@@ -203,7 +204,7 @@ def test_docstrings_of_a_fake_library(prepare, tmp_path, monkeypatch):
     (library / "orchard.py").write_text(FAKE_MODULE)
     (library / "tests" / "test_orchard.py").write_text(FAKE_MODULE.replace("apple", "pear"))
     (library / "broken.py").write_text('"""Broken."""\ndef (')
-    monkeypatch.setattr(prepare_data.sysconfig, "get_path", lambda name: str(library))
+    monkeypatch.setattr(docstrings.sysconfig, "get_path", lambda name: str(library))
     rows, counts, printed = prepare("--dataset", "docstrings")
     article = (
         "The apples of the tree are compared by their colour, and the reddest of them is returned to the caller."
@@ -216,7 +217,7 @@ def test_docstrings_of_a_fake_library(prepare, tmp_path, monkeypatch):
 def test_docstrings_of_the_standard_library(prepare):
     rows, counts, _ = prepare("--dataset", "docstrings", "--limit", 50, "--seed", 3)
     assert len(rows) == 50 == counts["kept"]
-    assert all(prepare_data.is_prose(article) for _, article in rows)
+    assert all(docstrings.is_prose(article) for _, article in rows)
     Path("pairs/prepare_state.json").write_text('{"arguments": "others"}')
     assert prepare("--dataset", "docstrings", "--limit", 50, "--seed", 3)[0] == rows
 
@@ -255,7 +256,7 @@ def test_interruption_keeps_the_old_output(prepare, monkeypatch, error):
 def test_run_killed_during_the_swap_is_recovered(tmp_path):
     (tmp_path / ".pairs.old").mkdir()
     (tmp_path / ".pairs.old" / "data").write_text("precious")
-    with pytest.raises(InputError), prepare_data.whole_directory(tmp_path / "pairs"):
+    with pytest.raises(InputError), atomic_directory(tmp_path / "pairs"):
         raise InputError("no new rows")
     assert (tmp_path / "pairs" / "data").read_text() == "precious"
 

@@ -1,0 +1,283 @@
+"""Push a model directory to the Hugging Face Hub in one commit.
+
+    python scripts/push_to_hub.py build/model --repo-id user/asterisk --dry-run
+
+The commit holds the SentenceTransformer files, the safetensors, the model's code, the ONNX files, the results and
+the model card. The directory is opened with every loader first, and refused if one fails or if an INT8 file does
+not give the vectors of PyTorch. Either the whole commit arrives or nothing; unchanged files make no commit.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    EvalResult,
+    HfApi,
+    ModelCard,
+    ModelCardData,
+)
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from requests.exceptions import RequestException
+
+from asterisk import AsteriskEncoder
+from asterisk.console import InputError, read_json, run
+from asterisk.model_directory import count_parameters
+from asterisk.tokenization import first_line
+
+TEMPLATE = Path(__file__).parent.parent / "model_card.md"
+REQUIRED = (
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "modules.json",
+    "1_Pooling/config.json",
+    "sentence_bert_config.json",
+    "modeling_asterisk.py",
+    "configuration_asterisk.py",
+    "onnx/model.onnx",
+    "onnx/model_quantized.onnx",
+)
+SENTENCES = [
+    "",
+    "a word",
+    "The quick brown fox jumps over the lazy dog.",
+    "naïve café – 日本 🙂",
+    "long text " * 400,
+]
+# The Hub's own id of weights that also come in a package, by fingerprint.
+KNOWN_TEACHERS = {"53aa51172d142c89": "sentence-transformers/all-MiniLM-L6-v2"}
+
+
+def loaders(model: Path) -> dict[str, tuple[float, Callable[[], np.ndarray]]]:
+    """Return, by name, each way to embed `SENTENCES` and its least cosine to PyTorch."""
+
+    def sentence_transformer() -> np.ndarray:
+        from sentence_transformers import SentenceTransformer
+
+        return SentenceTransformer(str(model), trust_remote_code=True, device="cpu").encode(SENTENCES)
+
+    def ort_model() -> np.ndarray:
+        from optimum.onnxruntime import ORTModelForFeatureExtraction
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        session = ORTModelForFeatureExtraction.from_pretrained(model, subfolder="onnx", file_name="model.onnx")
+        inputs = tokenizer(SENTENCES, padding=True, truncation=True, return_tensors="np")
+        total = (session(**inputs).last_hidden_state * inputs["attention_mask"][..., None]).sum(1)
+        return total / np.linalg.norm(total, axis=1, keepdims=True)
+
+    found = {"SentenceTransformer": (0.99999, sentence_transformer), "ORTModel": (0.99999, ort_model)}
+    for file in sorted((model / "onnx").glob("*.onnx")):
+        name = f"onnx/{file.name}"
+        threshold = 0.99999 if file.name == "model.onnx" else 0.99
+        found[name] = threshold, lambda name=name: AsteriskEncoder(str(model), name).encode(SENTENCES)
+    return found
+
+
+def check_model(model: Path) -> None:
+    """Open the directory with every loader and compare the vectors with those of `AutoModel`.
+
+    Raises:
+        InputError: If a file is missing, a loader fails, or its vectors are others.
+
+    """
+    for name in REQUIRED:
+        if not (model / name).is_file():
+            raise InputError(f"{model / name}: no such file; train and export the model before pushing it")
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    try:
+        inputs = AutoTokenizer.from_pretrained(model)(
+            SENTENCES, padding=True, truncation=True, return_tensors="pt"
+        )
+        with torch.no_grad():
+            reference = AutoModel.from_pretrained(model, trust_remote_code=True).eval()(**inputs)
+    except Exception as error:
+        raise InputError(f"{model}: AutoModel cannot load it ({first_line(error)}); not pushed") from error
+    for name, (threshold, embed) in loaders(model).items():
+        try:
+            vectors = embed()
+        except Exception as error:
+            raise InputError(f"{model}: {name} cannot load it ({first_line(error)}); not pushed") from error
+        cosine = float((vectors * reference.sentence_embedding.numpy()).sum(1).min())
+        if not cosine >= threshold:
+            raise InputError(
+                f"{model}: {name} differs from PyTorch (cosine {cosine:.4f}, wanted {threshold}); not pushed: "
+                "export it again with export_optimum.py"
+            )
+
+
+def teacher_name(training: dict) -> str | None:
+    """Return the teacher's Hub id, or None if it was a directory."""
+    teacher = training["teacher"]
+    name = KNOWN_TEACHERS.get(teacher["teacher_fingerprint"], teacher["teacher"])
+    return name if "/" in name else None
+
+
+def make_card(model: Path, results: Path, repo_id: str) -> str:
+    """Fill the model card from the configuration, the training state and the results."""
+    config, training = read_json(model / "config.json"), read_json(model / "training_state.json")
+    export = read_json(model / "onnx" / "export_state.json")
+    evaluation = read_json(results / f"{model.resolve().name}.json")
+    benchmark = results / "benchmark.md"
+    options = training["recipe"]["arguments"]
+    total, in_layers = count_parameters(model / "model.safetensors")
+    scores = [
+        {"form": form, "dim": dim, **row}
+        for form, rows in evaluation.get("scores", {}).items()
+        if form != "teacher"
+        for dim, row in rows.items()
+    ]
+    data = ModelCardData(
+        language="en",
+        license="mit",
+        library_name="sentence-transformers",
+        pipeline_tag="sentence-similarity",
+        tags=["sentence-transformers", "feature-extraction", "onnx", "transformers.js", "matryoshka", "asterisk"],
+        base_model=teacher_name(training),
+        model_name=repo_id.rpartition("/")[2],
+        eval_results=[
+            EvalResult(
+                task_type="sentence-similarity",
+                dataset_type="held-out-pairs",
+                dataset_name="held-out pairs",
+                metric_type="spearman_cosine",
+                metric_name="Spearman correlation with the teacher's cosines",
+                metric_value=row["spearman"],
+            )
+            for row in scores
+            if (row["form"], int(row["dim"])) == ("onnx_int8", config["projection_dim"])
+        ]
+        or None,
+    )
+    card = ModelCard.from_template(
+        data,
+        template_path=str(TEMPLATE),
+        repo_id=repo_id,
+        layers=config["num_hidden_layers"],
+        hidden_size=config["hidden_size"],
+        heads=config["num_attention_heads"],
+        dim=config["projection_dim"],
+        short_dims=", ".join(str(dim) for dim in (128, 64, 32) if dim < config["projection_dim"]),
+        parameters=f"{total:,}",
+        layer_parameters=f"{in_layers:,}",
+        teacher=teacher_name(training) or "a larger SentenceTransformer",
+        files=[
+            {
+                "name": f"onnx/{name}",
+                "megabytes": f"{report['bytes'] / 1e6:.1f}",
+                "min_cosine": f"{report['min_cosine']:.4f}",
+            }
+            for name, report in export["files"].items()
+        ],
+        verification_texts=export["recipe"]["texts"][1],
+        scores=scores,
+        held_out=evaluation.get("held_out_pairs"),
+        benchmark=benchmark.read_text(encoding="utf-8").partition("\n\n")[2].strip()
+        if benchmark.exists()
+        else None,
+        training_pairs=f"{training['rows']['training']:,}",
+        data_source="",
+        epochs=training["epochs"],
+        batch_size=options["batch_size"],
+        lr=options["lr"],
+        seed=options["seed"],
+        alpha=options["distill_alpha"],
+        max_length=config["max_position_embeddings"],
+        training_length=options["max_length"],
+    )
+    return str(card)
+
+
+def collect_files(model: Path, results: Path, repo_id: str) -> dict[str, Path | bytes]:
+    """Return what the commit holds: path in the repository -> file or content."""
+    files: dict[str, Path | bytes] = {
+        path.relative_to(model).as_posix(): path
+        for path in sorted(model.rglob("*"))
+        if path.is_file() and not any(part.startswith((".", "__")) for part in path.relative_to(model).parts)
+    }
+    name = model.resolve().name
+    for result in sorted(results.glob(f"{name}.*")) + sorted(results.glob("benchmark.*")):
+        files[f"results/{result.name}"] = result
+    files["README.md"] = make_card(model, results, repo_id).encode()
+    return files
+
+
+def push(files: dict[str, Path | bytes], arguments: argparse.Namespace) -> str:
+    """Make the repository if need be, and one commit; return what happened in one line.
+
+    Raises:
+        InputError: If the Hub refuses or cannot be reached. The repository is then as it was.
+
+    """
+    api = HfApi(token=arguments.token)
+    try:
+        api.create_repo(arguments.repo_id, private=arguments.private, exist_ok=True)
+        if arguments.revision != "main":
+            api.create_branch(arguments.repo_id, branch=arguments.revision, exist_ok=True)
+        before = api.model_info(arguments.repo_id, revision=arguments.revision)
+        stale = [
+            file.rfilename
+            for file in before.siblings or []
+            if file.rfilename.startswith("onnx/") and file.rfilename not in files
+        ]
+        commit = api.create_commit(
+            arguments.repo_id,
+            [
+                *(CommitOperationAdd(name, content) for name, content in files.items()),
+                *(CommitOperationDelete(name) for name in stale),
+            ],
+            commit_message="Upload the Asterisk sentence-embedding model",
+            revision=arguments.revision,
+        )
+    except HFValidationError as error:
+        raise InputError(f"--repo-id {arguments.repo_id}: not a Hub id like user/asterisk") from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else "no answer"
+        hint = "log in with `hf auth login` or give --token" if status in (401, 403) else "try again later"
+        raise InputError(f"the Hub refused ({status}); {arguments.repo_id} is as it was: {hint}") from error
+    except (RequestException, OSError) as error:
+        raise InputError(
+            f"the connection to the Hub failed ({type(error).__name__}); {arguments.repo_id} is as it was"
+        ) from error
+    if commit.oid == before.sha:
+        return f"{arguments.repo_id} is up to date ({before.sha})"
+    return f"{arguments.repo_id}: {len(files)} files in commit {commit.oid}"
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("model", type=Path, nargs="?", default=Path("build/model"), help="model directory")
+    parser.add_argument("--repo-id", required=True, help="repository on the Hub, such as user/asterisk")
+    parser.add_argument("--results", type=Path, default=Path("build/results"), help="figures for the model card")
+    parser.add_argument("--revision", default="main", help="branch to push to; made if there is none")
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
+    parser.add_argument("--token", help="access token; without it, HF_TOKEN or that of `hf auth login`")
+    parser.add_argument("--dry-run", action="store_true", help="check the model and list the files, push nothing")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the command."""
+    arguments = parse_arguments()
+    check_model(arguments.model)
+    files = collect_files(arguments.model, arguments.results, arguments.repo_id)
+    sizes = {n: len(c) if isinstance(c, bytes) else c.stat().st_size for n, c in files.items()}
+    for name, size in sizes.items():
+        print(f"{size / 1e6:9.3f} MB  {name}")
+    print(f"{sum(sizes.values()) / 1e6:9.3f} MB  in {len(files)} files")
+    if not arguments.dry_run:
+        print(push(files, arguments))
+
+
+if __name__ == "__main__":
+    run(main)

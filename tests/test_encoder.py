@@ -1,0 +1,77 @@
+"""AsteriskEncoder: the vectors of sentence-transformers, without torch."""
+
+import numpy as np
+import pytest
+from conftest import invent_pairs
+from sentence_transformers import SentenceTransformer
+
+from asterisk import AsteriskEncoder
+from asterisk.console import InputError
+
+TEXTS = [text for pair in invent_pairs(60, seed=2) for text in pair.values() if text]
+TEXTS += ["", "Ünïcödé: 🐢!", " ".join(TEXTS)]
+
+
+@pytest.fixture(scope="module")
+def encoder(exported):
+    return AsteriskEncoder(str(exported), "onnx/model.onnx")
+
+
+@pytest.fixture(scope="module")
+def expected(exported):
+    model = SentenceTransformer(str(exported), trust_remote_code=True, device="cpu", local_files_only=True)
+    return model.encode(TEXTS)
+
+
+def test_fp32_vectors_are_those_of_sentence_transformers(encoder, expected):
+    vectors = encoder.encode(TEXTS)
+    assert vectors.dtype == np.float32
+    assert vectors.shape == (len(TEXTS), 32)
+    assert np.abs(vectors - expected).max() < 1e-4
+
+
+def test_int8_is_the_default_and_close(exported, expected):
+    vectors = AsteriskEncoder(str(exported)).encode(TEXTS)
+    assert (vectors * expected).sum(1).min() >= 0.99
+    assert np.abs(vectors - expected).max() > 1e-5
+
+
+def test_order_does_not_depend_on_batches(encoder):
+    vectors = encoder.encode(TEXTS, batch_size=7)
+    reverse = encoder.encode(TEXTS[::-1], batch_size=50)
+    assert np.abs(vectors - reverse[::-1]).max() < 1e-5
+    assert np.abs(vectors[0] - vectors[2]).max() > 1e-3
+
+
+def test_one_text_gives_one_vector(encoder):
+    assert encoder.encode(TEXTS[3]).shape == (32,)
+    assert np.allclose(encoder.encode(TEXTS[3]), encoder.encode(TEXTS)[3], atol=1e-5)
+
+
+def test_truncated_vectors_are_normalised(encoder):
+    full, short = encoder.encode(TEXTS), encoder.encode(TEXTS, truncate_dim=8)
+    assert short.shape == (len(TEXTS), 8)
+    assert np.allclose(short, full[:, :8] / np.linalg.norm(full[:, :8], axis=1, keepdims=True), atol=1e-6)
+    assert np.allclose(encoder.encode(TEXTS[0], truncate_dim=8), short[0], atol=1e-5)
+
+
+def test_no_text(encoder):
+    assert encoder.encode([]).shape == (0, 32)
+
+
+def test_missing_files(exported, tmp_path):
+    with pytest.raises(InputError, match=r"onnx/model_int3\.onnx: no such file; export_optimum\.py"):
+        AsteriskEncoder(str(exported), "onnx/model_int3.onnx")
+    with pytest.raises(InputError, match=r"tokenizer\.json: no such file"):
+        AsteriskEncoder(str(tmp_path))
+
+
+def test_needs_neither_torch_nor_transformers(exported, python):
+    program = f"""
+import sys
+from asterisk import AsteriskEncoder
+assert AsteriskEncoder({str(exported)!r}).encode(["a heron", "a mole"]).shape == (2, 32)
+print([name for name in ("torch", "transformers", "datasets", "sentence_transformers") if name in sys.modules])
+"""
+    result = python("-c", program)
+    assert (result.returncode, result.stdout) == (0, "[]\n"), result.stderr

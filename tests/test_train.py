@@ -1,0 +1,300 @@
+"""Training: batches, the PCA map, reproducible runs, stopping and going on, what is refused and written."""
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from accelerate.commands import launch
+from conftest import MINIATURE, ROWS, invent_pairs, write_pairs
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer
+
+import train_accelerate
+from asterisk.console import InputError
+from asterisk.tokenization import build_tokenizer
+from asterisk.training_data import (
+    fit_pca,
+    iterate_texts,
+    length_bucketed_batches,
+    load_pairs,
+    split_rows,
+    tokenize_pairs,
+)
+from train_accelerate import DistillationTrainer
+
+
+def losses(output):
+    """Read what a run recorded, less the times."""
+    lines = (output.with_name(f"{output.name}.run") / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+def weights(output):
+    return (output / "model.safetensors").read_bytes()
+
+
+def state(output):
+    return json.loads((output / "training_state.json").read_text())
+
+
+def refused(result):
+    """Return the one line that tells the user about his mistake."""
+    assert result.code == 2, result
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    return result.err
+
+
+@pytest.fixture
+def at_step(monkeypatch):
+    """Do something right after an optimiser step."""
+
+    def install(step, action):
+        should_stop = DistillationTrainer.should_stop
+        monkeypatch.setattr(
+            DistillationTrainer,
+            "should_stop",
+            lambda self: (self.progress.step == step and action()) or should_stop(self),
+        )
+
+    return install
+
+
+# What training reads
+
+
+@pytest.mark.parametrize("seed", [None, 0, 1])
+def test_bucketed_batches_use_each_row_once(seed):
+    rng = np.random.default_rng(5)
+    rows = np.sort(rng.choice(10_000, 1003, replace=False))
+    lengths = rng.integers(1, 300, len(rows))
+    batches = length_bucketed_batches(rows, lengths, 8, seed)
+    assert np.array_equal(np.sort(np.concatenate(batches)), rows)
+    assert sorted(map(len, batches)) == [3] + [8] * 125
+    length_of = dict(zip(rows, lengths, strict=True))
+    spreads = [np.ptp([length_of[row] for row in batch]) for batch in batches]
+    assert np.mean(spreads) < 10, "a batch holds texts of like length"
+
+
+def test_bucketed_batches_depend_on_the_seed_alone():
+    rows, lengths = np.arange(100), np.arange(100) % 17
+    first, again, other = (
+        [batch.tolist() for batch in length_bucketed_batches(rows, lengths, 8, seed)] for seed in (3, 3, 4)
+    )
+    assert first == again != other
+
+
+def test_token_batches_are_the_tokenizers(pairs, tmp_path):
+    dataset, _ = load_pairs(pairs)
+    tokenizer = build_tokenizer("wordpiece:300", list(iterate_texts(dataset)), 512)
+    columns = tokenize_pairs(dataset, tokenizer.backend_tokenizer, 12, tmp_path, progress=False)
+    again = tokenize_pairs(dataset, tokenizer.backend_tokenizer, 12, tmp_path, progress=False)
+    rows = np.array([0, 8, 9, 199, 17])
+    assert (np.diff(rows) < 0).any()
+    for name in ("summary", "article"):
+        texts = dataset[rows][name]
+        ids, mask = columns[name].batch(rows)
+        for row, text in enumerate(texts):
+            expected = tokenizer(text, truncation=True, max_length=12)["input_ids"] if text else []
+            assert ids[row][mask[row] == 1].tolist() == expected
+            assert mask[row].tolist() == [1] * len(expected) + [0] * (ids.shape[1] - len(expected))
+        assert np.array_equal(again[name].ids, columns[name].ids)
+    assert columns["article"].lengths.max() == 12
+    assert columns["article"].lengths[9] == 0
+
+
+def test_split_holds_out_its_share():
+    training, held_out = split_rows(200, 0.1, seed=0)
+    assert (len(training), len(held_out)) == (180, 20)
+    assert sorted([*training, *held_out]) == list(range(200))
+    assert np.array_equal(held_out, split_rows(200, 0.1, seed=0)[1])
+    assert not np.array_equal(held_out, split_rows(200, 0.1, seed=1)[1])
+
+
+def test_pca_is_orthonormal_ordered_and_of_a_fixed_sign():
+    rng = np.random.default_rng(0)
+    spectrum = np.array([5, 4, 3, 2, 1, 0.5])
+    vectors = (rng.normal(size=(400, 6)) * spectrum + [3, 0, 0, 0, 0, 0]).astype(np.float16)
+    rows = np.arange(0, 400, 2)
+    pca = fit_pca([vectors[:, ::-1], vectors[:, ::-1]], rows, 4)
+    assert pca.shape == (6, 4)
+    assert np.abs(pca.T @ pca - np.eye(4)).max() < 1e-5
+    moments = ((vectors[rows, ::-1].astype(np.float32) @ pca) ** 2).mean(0)
+    assert (np.diff(moments) < 0).all()
+    largest = np.linalg.svd(vectors[rows].astype(np.float64), compute_uv=False)[:4] ** 2 / len(rows)
+    assert moments == pytest.approx(largest, rel=1e-3)
+    assert (pca[np.abs(pca).argmax(0), range(4)] > 0).all()
+    with pytest.raises(InputError, match="the teacher has 6 dimensions, the student 7"):
+        fit_pca([vectors], rows, 7)
+
+
+# Runs
+
+
+def test_training_improves_the_model(trained):
+    validation = [row for row in losses(trained) if "epoch" in row]
+    assert [row["epoch"] for row in validation] == [0, 1, 2]
+    assert validation[2]["val/loss"] < 0.9 * validation[0]["val/loss"]
+    assert state(trained)["metrics"]["val/loss"] == min(row["val/loss"] for row in validation)
+    assert state(trained)["rows"] == {"training": 180, "held_out": 20}
+    assert (trained.with_name("model.run") / "training_curve.png").stat().st_size > 10_000
+
+
+def test_same_seed_gives_the_same_model(train, trained, tmp_path):
+    assert train(tmp_path / "model").code == 0
+    assert losses(tmp_path / "model") == losses(trained)
+    assert weights(tmp_path / "model") == weights(trained)
+    assert train(tmp_path / "other", "--seed", 1, "--epochs", 1).code == 0
+    assert losses(tmp_path / "other")[1]["val/loss"] != losses(trained)[1]["val/loss"]
+
+
+def test_second_run_is_up_to_date(train, trained):
+    before = (trained / "model.safetensors").stat().st_mtime_ns
+    result = train(trained)
+    assert (result.code, result.out) == (0, f"{trained} is up to date; delete it to train it again\n")
+    assert (trained / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_early_stopping(train, tmp_path):
+    result = train(tmp_path / "model", "--lr", 0, "--epochs", 9, "--patience", 2)
+    assert result.code == 0, result.err
+    assert "no better for 2 epochs: stopping" in result.out
+    assert state(tmp_path / "model")["epochs"] == 3
+    assert state(tmp_path / "model")["best_epoch"] == 1
+
+
+def test_ctrl_c_saves_and_the_printed_command_goes_on(train, trained, run_command, at_step, tmp_path, monkeypatch):
+    output = tmp_path / "model"
+    with monkeypatch.context():
+        at_step(18, lambda: signal.raise_signal(signal.SIGINT))
+        result = train(output)
+        monkeypatch.undo()
+    assert result.code == 130
+    message, _, command = result.err.strip().splitlines()[-1].partition("; go on with: ")
+    assert message == "stopped at step 18"
+    assert not output.exists()
+
+    changed = train(output, "--resume", "--lr", 0.001)
+    assert "its checkpoints were made with another lr; train with the same" in refused(changed)
+
+    words = shlex.split(command)
+    arguments = words[words.index("train_accelerate.py") + 1 :]
+    assert "--resume" in arguments
+    result = run_command(train_accelerate, *arguments)
+    assert result.code == 0, result.err
+    assert "resuming at step 18 of 24" in result.out
+    assert weights(output) == weights(trained)
+    assert losses(output) == losses(trained)
+
+
+def test_crash_after_a_checkpoint_at_the_end_of_an_epoch(train, trained, at_step, tmp_path, monkeypatch):
+    def crash():
+        raise RuntimeError("power cut")
+
+    output = tmp_path / "model"
+    with monkeypatch.context():
+        at_step(18, crash)
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(output, "--checkpoint_steps", 12)
+        monkeypatch.undo()
+    result = train(output, "--resume")
+    assert "resuming at step 12 of 24" in result.out
+    assert weights(output) == weights(trained)
+    assert losses(output) == losses(trained), "every step and every epoch is recorded once"
+
+
+def test_accumulated_batches_make_one_step(train, tmp_path):
+    result = train(
+        tmp_path / "model", "--gradient_accumulation_steps", 4, "--epochs", 1, "--gradient_checkpointing"
+    )
+    assert result.code == 0, result.err
+    assert "3 steps on 1 x cpu" in result.out
+    assert losses(tmp_path / "model")[-1]["step"] == 3
+
+
+def test_gpt2_width_without_teacher_start(train, tmp_path):
+    options = ("--tokenizer", "bpe:400", "--embedding_size", 0, "--init_from_teacher", "no", "--epochs", 1)
+    result = train(tmp_path / "model", *options)
+    assert result.code == 0, result.err
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert (config["vocab_size"], config["embedding_size"]) == (400, None)
+
+
+@pytest.mark.slow
+def test_two_processes_train_like_one_with_the_double_batch(train, pairs, teacher_vectors, tmp_path):
+    one = train(tmp_path / "one", "--epochs", 1, "--batch_size", 32)
+    assert one.code == 0, one.err
+    paths = ("--pairs", pairs, "--teacher", teacher_vectors, "--cache", tmp_path, "--output", tmp_path / "two")
+    command = (sys.executable, launch.__file__, "--num_processes", 2, "--cpu", train_accelerate.__file__)
+    two = subprocess.run(
+        list(map(str, (*command, *paths, *MINIATURE, "--epochs", 1))), capture_output=True, text=True, timeout=300
+    )
+    assert two.returncode == 0, two.stderr
+    for first, second in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
+        assert second == pytest.approx(first, rel=1e-3)
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    assert max(np.abs(first[name] - second[name]).max() for name in first) < 1e-3
+
+
+# What is refused
+
+
+def test_teacher_of_other_pairs(train, tmp_path):
+    other = write_pairs(tmp_path / "pairs", invent_pairs(ROWS, seed=1))
+    assert "belong to other text pairs" in refused(train(tmp_path / "model", "--pairs", other))
+    assert not (tmp_path / "model.run").exists()
+
+
+def test_missing_inputs(train, tmp_path):
+    nowhere = tmp_path / "nowhere"
+    assert f"{nowhere}: no text pairs here" in refused(train(tmp_path / "model", "--pairs", nowhere))
+    assert "no finished teacher vectors" in refused(train(tmp_path / "model", "--teacher", nowhere))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("distill_alpha", 2), ("val_split", 1), ("epochs", 0), ("mixed_precision", "fp8"), ("projection_dim", 65)],
+)
+def test_unusable_value(train, tmp_path, option, value):
+    assert option in refused(train(tmp_path / "model", f"--{option}", value))
+    assert not (tmp_path / "model").exists()
+
+
+# What is written
+
+
+def test_directory_is_what_every_loader_reads(trained):
+    def read(name):
+        return json.loads((trained / name).read_text())
+
+    assert [(module["path"], module["type"]) for module in read("modules.json")] == [
+        ("", "sentence_transformers.models.Transformer"),
+        ("1_Pooling", "sentence_transformers.models.Pooling"),
+        ("2_Normalize", "sentence_transformers.models.Normalize"),
+    ]
+    pooling = read("1_Pooling/config.json")
+    assert pooling["word_embedding_dimension"] == 32
+    assert [key for key, value in pooling.items() if value is True] == [
+        "pooling_mode_mean_tokens",
+        "include_prompt",
+    ]
+    assert read("sentence_bert_config.json")["max_seq_length"] == 512
+    assert (trained / "2_Normalize").is_dir()
+    config = read("config.json")
+    assert config["model_type"] == "asterisk"
+    assert config["auto_map"] == {
+        "AutoConfig": "configuration_asterisk.AsteriskConfig",
+        "AutoModel": "modeling_asterisk.AsteriskModel",
+    }
+    for name in ("configuration_asterisk.py", "modeling_asterisk.py"):
+        source = Path(train_accelerate.__file__).with_name(name)
+        assert (trained / name).read_text() == source.read_text()
+    tokenizer = Tokenizer.from_file(str(trained / "tokenizer.json"))
+    assert config["vocab_size"] == tokenizer.get_vocab_size() == 300
+    assert tokenizer.truncation["max_length"] == 512
+    assert load_file(trained / "model.safetensors")["token_embeddings.weight"].shape == (300, 32)
