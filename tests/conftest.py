@@ -23,14 +23,13 @@ os.environ |= {"HF_HOME": HF_HOME.name, "OMP_NUM_THREADS": "1"}
 
 ANIMALS = ["badger", "heron", "otter", "lynx", "goose", "weasel", "falcon", "tortoise", "beetle", "mole"]
 DEEDS = ["crossed", "guarded", "painted", "forgot", "repaired", "circled", "measured", "hid", "borrowed"]
-THINGS = ["bridge", "lantern", "orchard", "harbour", "cellar", "tower", "clock", "river", "ladder", "chimney"]
-TIMES = ["dawn", "noon", "dusk", "midnight", "winter", "harvest", "spring", "breakfast", "sunset", "thunder"]
-PLACES = [
-    f"{a}{b}" for a in ("Alder", "Brack", "Cinder", "Dun", "Elms", "Fenni") for b in ("moor", "vale", "worth")
-]
+THINGS = ["bridge", "lantern", "orchard", "harbour", "cellar", "tower", "clock", "river", "ladder", "violin"]
+TIMES = ["dawn", "noon", "dusk", "midnight", "winter", "harvest", "spring", "breakfast", "sunset", "carnival"]
+VILLAGES = ["Alder", "Brack", "Cinder", "Dun", "Elms", "Fenni", "Grey", "Hazel", "Ivor", "Juni"]
+PLACES = [f"{village}{end}" for village in VILLAGES for end in ("moor", "vale", "worth", "bury", "ham")]
 ROWS, TEACHER_LENGTH = 200, 24
 MINIATURE = (
-    *("--tokenizer", "wordpiece:320", "--projection_dim", 32, "--embedding_size", 32, "--max_length", 32),
+    *("--tokenizer", "wordpiece:300", "--projection_dim", 32, "--embedding_size", 32, "--max_length", 32),
     *("--epochs", 2, "--batch_size", 16, "--lr", 1e-3, "--mixed_precision", "no"),
 )
 
