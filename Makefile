@@ -23,10 +23,13 @@ MAX_LENGTH ?= 128
 
 VARIABLES := DATASET LIMIT TEACHER_MODEL TOKENIZER OUTPUT RESULTS EPOCHS BATCH_SIZE LR PATIENCE VAL_SPLIT \
 	DISTILL_ALPHA MAX_LENGTH
+# Threads that wait asleep, not in a busy loop, leave other programs their share of the cores.
+export OMP_WAIT_POLICY ?= passive
+
 PIPELINE := data teacher train export evaluate demo report
 
 .DEFAULT_GOAL := help
-.PHONY: install data teacher train export evaluate benchmark demo report all quickstart test lint clean help
+.PHONY: install data teacher train export evaluate benchmark demo report all quickstart push test test-next lint clean help
 
 # An interrupted installation leaves no stamp and is done again.
 install: $(VENV)/.installed ## make the virtual environment with the pinned dependencies
@@ -81,8 +84,24 @@ all quickstart: install
 		$(MAKE) --no-print-directory $$step $(foreach name,$(VARIABLES),$(name)="$($(name))") || exit; \
 	done
 
-test: install ## run the tests
+push: install ## commit the model to the Hub: make push REPO=user/asterisk
+	$(BIN)/python scripts/push_to_hub.py $(OUTPUT) --repo-id $(REPO) --results $(RESULTS)
+
+test: install $(VENV)/node ## run the tests
 	$(BIN)/python -m pytest
+
+# transformers.js, for one test; without npm that test is skipped.
+$(VENV)/node: | install
+	@if command -v npm > /dev/null; then \
+		npm install --silent --ignore-scripts --no-audit --no-fund --prefix $@ @huggingface/transformers@4.3.1; \
+	fi
+
+test-next: install ## run the PyTorch loaders with transformers 5 and sentence-transformers 6
+	test -e .venv-next/.installed || $(PYTHON) -m venv .venv-next
+	.venv-next/bin/pip install --quiet -c scripts/constraints-next.txt torch==2.13.0
+	.venv-next/bin/pip install --quiet -c scripts/constraints-next.txt transformers sentence-transformers
+	touch .venv-next/.installed
+	NEXT_PYTHON=.venv-next/bin/python $(BIN)/python -m pytest tests/test_loaders.py -k next_versions -s
 
 lint: install ## check style and types of the code
 	$(BIN)/ruff check .
@@ -92,4 +111,4 @@ clean: ## remove what the pipeline made; the virtual environment stays
 	rm -rf build data
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12

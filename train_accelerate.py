@@ -588,7 +588,7 @@ def main() -> None:
     try:
         metrics = trainer.train()
     except KeyboardInterrupt:
-        command = shlex.join([*sys.argv, *([] if arguments.resume else ["--resume"])])
+        command = shlex.join(["python", *sys.argv, *([] if arguments.resume else ["--resume"])])
         accelerator.print(f"\nstopped at step {trainer.progress.step}; go on with: {command}", file=sys.stderr)
         sys.exit(130)
     accelerator.end_training()

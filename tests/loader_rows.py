@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).parents[1]
+NODE_ROOT = Path(sys.prefix, "node")  # `make test` installs transformers.js there
 FP32, INT8 = 0.99999, 0.99
 INT8_FILES = ("qint8_avx512_vnni", "qint8_arm64", "quint8_avx2", "quantized")
 
@@ -208,13 +208,13 @@ console.log(JSON.stringify(vectors));
 
 
 def transformers_js(model: Path) -> np.ndarray:
-    """Embed with @huggingface/transformers in Node; NODE_ROOT is the folder that has node_modules."""
+    """Embed with @huggingface/transformers in Node."""
     model = model.resolve()
     with tempfile.NamedTemporaryFile("w", suffix=".mjs") as script:
         script.write(TRANSFORMERS_JS)
         script.flush()
-        root = os.environ.get("NODE_ROOT", str(ROOT / "build" / "node"))
-        return embed_in_process(["node", script.name, f"{model.parent}/", model.name], NODE_ROOT=root)
+        command = ["node", script.name, f"{model.parent}/", model.name]
+        return embed_in_process(command, NODE_ROOT=str(NODE_ROOT))
 
 
 def langchain(model: Path) -> np.ndarray:

@@ -85,6 +85,13 @@ def test_padding_and_batch_mates_do_not_matter(session, tokens):
     assert cosines(alone, together).min() > (0.999999 if session.fp32 else 0.9999)
 
 
+@pytest.mark.parametrize("name", FILES[1:])
+def test_activation_ranges_are_fixed(exported, name):
+    operators = {node.op_type for node in onnx.load(exported / "onnx" / name).graph.node}
+    assert "QuantizeLinear" in operators
+    assert "DynamicQuantizeLinear" not in operators, "its range is that of the whole batch"
+
+
 def test_mean_of_last_hidden_state_is_the_embedding(session, tokens):
     hidden, vectors = embed(session, tokens[:4], width=60)
     means = np.stack([row[: len(ids)].mean(0) for row, ids in zip(hidden, tokens[:4], strict=True)])
