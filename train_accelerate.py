@@ -34,7 +34,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 from tqdm import tqdm
-from transformers import AutoTokenizer, HfArgumentParser, PreTrainedTokenizerFast, get_scheduler
+from transformers import AutoTokenizer, HfArgumentParser, get_scheduler
 
 import modeling_asterisk
 from asterisk.console import (
@@ -49,7 +49,7 @@ from asterisk.console import (
 )
 from asterisk.model_directory import save_sentence_transformer, save_tokenizer
 from asterisk.plots import plot_training
-from asterisk.tokenization import build_tokenizer, token_texts
+from asterisk.tokenization import build_tokenizer
 from asterisk.training_data import (
     TokenColumn,
     fit_pca,
@@ -57,9 +57,9 @@ from asterisk.training_data import (
     iterate_texts,
     length_bucketed_batches,
     load_pairs,
-    load_teacher_model,
     load_teacher_vectors,
     split_rows,
+    teacher_token_vectors,
     tokenize_pairs,
 )
 from modeling_asterisk import AsteriskConfig, AsteriskModel
@@ -138,7 +138,6 @@ def info_nce_loss(summaries: Tensor, articles: Tensor, temperature: float) -> Te
         summaries: Unit vectors, `[pairs, dim]`.
         articles: Unit vectors of the same pairs, `[pairs, dim]`.
         temperature: Divides the cosines.
-
     """
     logits = summaries @ articles.T / temperature
     places = torch.arange(len(logits), device=logits.device)
@@ -170,7 +169,6 @@ def initialise_from_teacher(model: AsteriskModel, token_vectors: np.ndarray, cou
         model: The model to change, in place.
         token_vectors: Vector of each token in the space of the sentence embedding, `[vocab_size, dim]`.
         counts: How often each token occurs in the training text, `[vocab_size]`.
-
     """
     weights = SIF_A / (SIF_A + counts / counts.sum())
     mean = np.average(token_vectors, axis=0, weights=weights * counts)
@@ -187,21 +185,6 @@ def initialise_from_teacher(model: AsteriskModel, token_vectors: np.ndarray, cou
         else:
             model.token_embeddings.weight.copy_(vectors @ basis[:, :dim].T)
         model.projection.weight.copy_(basis[:, : model.config.projection_dim].T)
-
-
-def teacher_token_vectors(tokenizer: PreTrainedTokenizerFast, teacher: str, path: Path, device: str) -> np.ndarray:
-    """Embed each vocabulary entry with the teacher, `[vocab_size, teacher_dim]` float16, kept in `path`."""
-    if not path.exists():
-        model, _ = load_teacher_model(teacher, device)
-        texts = token_texts(tokenizer)
-        batch = 4096
-        parts = [
-            model.encode(texts[i : i + batch], batch_size=256, normalize_embeddings=True, show_progress_bar=False)
-            for i in tqdm(range(0, len(texts), batch), desc="vocabulary through the teacher", unit_scale=batch)
-        ]
-        with atomic_path(path) as temporary, temporary.open("wb") as stream:
-            np.save(stream, np.concatenate(parts).astype(np.float16))
-    return np.load(path)
 
 
 @dataclass
@@ -228,7 +211,6 @@ class DistillationTrainer:
         pca: Map from the teacher's space to the student's, `[teacher_dim, dim]`.
         rows: Row numbers to train on and to validate on.
         recipe: All that determines the result; a checkpoint of another recipe is refused.
-
     """
 
     def __init__(
@@ -366,7 +348,6 @@ class DistillationTrainer:
         Raises:
             InputError: If the loss is not finite.
             KeyboardInterrupt: After SIGINT or SIGTERM, with a checkpoint saved.
-
         """
         if self.accelerator.is_main_process:
             with atomic_path(self.run_directory / "metrics.jsonl") as temporary:
@@ -488,7 +469,6 @@ def prepare_run(arguments: DistillationArguments, recipe: dict) -> bool:
 
     Raises:
         InputError: If resuming was asked for and the checkpoints there belong to another recipe.
-
     """
     if read_json(arguments.output / "training_state.json").get("recipe") == recipe:
         return False

@@ -29,7 +29,6 @@ class AsteriskEncoder:
         >>> encoder = AsteriskEncoder("build/model")
         >>> encoder.encode(["a cat sat on the mat", "the stock market fell"]).shape
         (2, 256)
-
     """
 
     def __init__(self, name: str, file_name: str = "onnx/model_quantized.onnx", threads: int = 0) -> None:
@@ -62,7 +61,6 @@ class AsteriskEncoder:
 
         Returns:
             Unit vectors in float32: `[dim]` for one text, else `[len(sentences), dim]`, in the order given.
-
         """
         if isinstance(sentences, str):
             return self.encode([sentences], batch_size, truncate_dim)[0]

@@ -20,7 +20,6 @@ def model_directory(name: str, patterns: tuple[str, ...]) -> Path:
 
     Raises:
         InputError: If there is no such directory, and the Hub does not answer or has no such model.
-
     """
     if Path(name).is_dir():
         return Path(name)

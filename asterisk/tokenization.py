@@ -59,7 +59,6 @@ def build_tokenizer(
 
     Raises:
         InputError: If the size is not a number, or the Hub id or directory cannot be loaded.
-
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 

@@ -15,12 +15,13 @@ from tqdm import tqdm
 
 from asterisk.console import InputError, atomic_path, fingerprint, read_json
 from asterisk.hub import model_directory
-from asterisk.tokenization import first_line
+from asterisk.tokenization import first_line, token_texts
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer
     from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
 
 COLUMNS = ("summary", "article")
 
@@ -30,7 +31,6 @@ def load_pairs(directory: Path) -> tuple[Dataset, str]:
 
     Raises:
         InputError: If the directory is missing, damaged, or has other columns.
-
     """
     from datasets import load_from_disk
 
@@ -56,7 +56,6 @@ def load_teacher_vectors(directory: Path, data_fingerprint: str) -> tuple[np.nda
 
     Raises:
         InputError: If they are missing, unfinished, or belong to other pairs.
-
     """
     meta = read_json(directory / "teacher_meta.json")
     if not meta:
@@ -93,7 +92,6 @@ def load_teacher_model(name: str, device: str | None = None) -> tuple[SentenceTr
 
     Raises:
         InputError: If it cannot be found or is not a SentenceTransformer.
-
     """
     from sentence_transformers import SentenceTransformer
 
@@ -109,6 +107,21 @@ def load_teacher_model(name: str, device: str | None = None) -> tuple[SentenceTr
         "revision": directory.name if "snapshots" in directory.parts else None,
         "teacher_fingerprint": fingerprint(*sorted(directory.rglob("*.safetensors"))),
     }
+
+
+def teacher_token_vectors(tokenizer: PreTrainedTokenizerFast, teacher: str, path: Path, device: str) -> np.ndarray:
+    """Embed each vocabulary entry with the teacher, `[vocab_size, teacher_dim]` float16, kept in `path`."""
+    if not path.exists():
+        model, _ = load_teacher_model(teacher, device)
+        texts = token_texts(tokenizer)
+        batch = 4096
+        parts = [
+            model.encode(texts[i : i + batch], batch_size=256, normalize_embeddings=True, show_progress_bar=False)
+            for i in tqdm(range(0, len(texts), batch), desc="vocabulary through the teacher", unit_scale=batch)
+        ]
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+            np.save(stream, np.concatenate(parts).astype(np.float16))
+    return np.load(path)
 
 
 def has_fast_bf16(device_type: str) -> bool:
@@ -135,7 +148,6 @@ class TokenColumn:
     Attributes:
         ids: Token ids of all rows, `[tokens]` int32, memory-mapped.
         offsets: Row `i` is `ids[offsets[i]:offsets[i + 1]]`, `[rows + 1]` int64. A missing text has no token.
-
     """
 
     ids: np.ndarray
@@ -167,7 +179,6 @@ def tokenize_pairs(
         max_length: Texts are cut at so many tokens, the appended special token included.
         cache: Directory of its own for this data, tokenizer and length.
         progress: Whether to show a progress bar.
-
     """
     backend = type(tokenizer).from_str(tokenizer.to_str())
     backend.no_padding()
@@ -211,7 +222,6 @@ def length_bucketed_batches(
         lengths: Length of each of `rows`, `[n]`.
         batch_size: Rows in a batch; the last batch of the result may be shorter.
         seed: Seed of the shuffle; None sorts by length and shuffles nothing.
-
     """
     if seed is None:
         ordered = rows[np.argsort(lengths, kind="stable")]
@@ -238,7 +248,6 @@ def fit_pca(vectors: list[np.ndarray], rows: np.ndarray, dim: int) -> np.ndarray
 
     Raises:
         InputError: If the teacher has fewer dimensions than the student.
-
     """
     teacher_dim = vectors[0].shape[1]
     if teacher_dim < dim:

@@ -85,7 +85,6 @@ def list_forms(models: list[Path], teacher: str, threads: int) -> list[Form]:
 
     Raises:
         InputError: If a file of a model is missing, or the teacher cannot be found.
-
     """
     forms = []
     names = [model.resolve().name for model in models]
@@ -148,7 +147,6 @@ def measure_fresh(form: Form, texts: list[str]) -> list[float]:
 
     Raises:
         InputError: If the form does not load because of the user's mistake.
-
     """
     command = [sys.executable, __file__, *sys.argv[1:], f"--measure={form.name}"]
     task = json.dumps({"started": time.monotonic(), "texts": texts})

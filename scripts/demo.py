@@ -20,7 +20,6 @@ def read_texts(name: str) -> list[str]:
 
     Raises:
         InputError: If the file is missing or not UTF-8, or there is no text in it.
-
     """
     try:
         data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()

@@ -56,7 +56,6 @@ def scores(summaries: np.ndarray, articles: np.ndarray, teacher_cosines: np.ndar
 
     Raises:
         InputError: If the vectors are not finite or all the same: such a model is broken.
-
     """
     if not (np.isfinite(summaries).all() and np.isfinite(articles).all()):
         raise InputError("the model is broken: its vectors contain NaN or infinity")

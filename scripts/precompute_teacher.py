@@ -58,7 +58,6 @@ def open_partial(directory: Path, recipe: dict, rows: int, dim: int) -> None:
 
     Raises:
         InputError: If an unfinished run with another teacher, data set or setting lies there.
-
     """
     found = read_json(directory / "recipe.json")
     if found and found != recipe:

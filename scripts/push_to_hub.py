@@ -84,7 +84,6 @@ def check_model(model: Path) -> None:
 
     Raises:
         InputError: If a file is missing, a loader fails, or its vectors are others.
-
     """
     for name in REQUIRED:
         if not (model / name).is_file():
@@ -214,7 +213,6 @@ def push(files: dict[str, Path | bytes], arguments: argparse.Namespace) -> str:
 
     Raises:
         InputError: If the Hub refuses or cannot be reached. The repository is then as it was.
-
     """
     api = HfApi(token=arguments.token)
     try:
