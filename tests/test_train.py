@@ -264,11 +264,18 @@ def test_missing_inputs(train, tmp_path):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("distill_alpha", 2), ("val_split", 1), ("epochs", 0), ("mixed_precision", "fp8"), ("projection_dim", 65)],
+    [("distill_alpha", 2), ("val_split", 1), ("epochs", 0), ("mixed_precision", "fp8")],
 )
 def test_unusable_value(train, tmp_path, option, value):
     assert option in refused(train(tmp_path / "model", f"--{option}", value))
     assert not (tmp_path / "model").exists()
+
+
+def test_embedding_wider_than_the_teachers(train, tmp_path):
+    result = train(tmp_path / "model", "--projection_dim", 65)
+    assert result.code == 2
+    message = "error: the teacher has 64 dimensions, the student 65: choose a smaller --projection_dim"
+    assert result.err.splitlines()[-1] == message
 
 
 # What is written
