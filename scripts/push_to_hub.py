@@ -240,7 +240,7 @@ def push(files: dict[str, Path | bytes], arguments: argparse.Namespace) -> str:
         status = error.response.status_code if error.response is not None else "no answer"
         hint = "log in with `hf auth login` or give --token" if status in (401, 403) else "try again later"
         raise InputError(f"the Hub refused ({status}); {arguments.repo_id} is as it was: {hint}") from error
-    except (RequestException, OSError) as error:
+    except (RequestException, OSError, RuntimeError) as error:  # the client wraps failed uploads in RuntimeError
         raise InputError(
             f"the connection to the Hub failed ({type(error).__name__}); {arguments.repo_id} is as it was"
         ) from error

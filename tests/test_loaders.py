@@ -58,7 +58,7 @@ def test_files_that_servers_read(exported):
     assert tokenizer["model_max_length"] == 512
     assert tokenizer["padding_side"] == "right"
     assert read("tokenizer.json")["truncation"]["max_length"] == 512
-    assert read("special_tokens_map.json")["pad_token"] == tokenizer["pad_token"]
+    assert read("special_tokens_map.json")["pad_token"]["content"] == tokenizer["pad_token"]
     assert read("config.json")["auto_map"] == {
         "AutoConfig": "configuration_asterisk.AsteriskConfig",
         "AutoModel": "modeling_asterisk.AsteriskModel",
