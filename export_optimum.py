@@ -39,7 +39,7 @@ from tqdm import tqdm
 from transformers import AutoTokenizer
 
 from asterisk.console import InputError, atomic_directory, fingerprint, read_json, run, write_json
-from asterisk.training_data import iterate_texts, load_pairs, split_rows
+from asterisk.training_data import PairTexts, load_pairs, split_rows
 from modeling_asterisk import AsteriskModel
 
 OPSET = 17
@@ -251,7 +251,7 @@ def choose_texts(pairs: Dataset, arguments: argparse.Namespace) -> list[str]:
     """Choose distinct texts of mixed length at random, the empty text and a very long one among the last."""
     wanted = arguments.calibration_texts + arguments.verification_texts
     _, rows = split_rows(len(pairs), min(0.5, wanted / len(pairs)), arguments.seed)
-    texts = list(dict.fromkeys(iterate_texts(pairs.select(rows))))
+    texts = list(dict.fromkeys(PairTexts(pairs.select(rows))))
     np.random.default_rng(arguments.seed).shuffle(texts)
     return [*texts[: wanted - 2], "", " ".join(texts[:64])]
 

@@ -15,6 +15,7 @@ The loss is (1 - alpha) * InfoNCE + alpha * distillation. Notable choices:
 
 import dataclasses
 import json
+import math
 import shlex
 import shutil
 import signal
@@ -28,13 +29,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import ProjectConfiguration, broadcast_object_list, set_seed
+from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 from tqdm import tqdm
-from transformers import AutoTokenizer, HfArgumentParser, get_scheduler
+from transformers import AutoTokenizer, HfArgumentParser, PreTrainedTokenizerFast, get_scheduler
 
 import modeling_asterisk
 from asterisk.console import (
@@ -51,10 +53,10 @@ from asterisk.model_directory import save_sentence_transformer, save_tokenizer
 from asterisk.plots import plot_training
 from asterisk.tokenization import build_tokenizer
 from asterisk.training_data import (
+    PairTexts,
     TokenColumn,
     fit_pca,
     has_fast_bf16,
-    iterate_texts,
     length_bucketed_batches,
     load_pairs,
     load_teacher_vectors,
@@ -66,6 +68,10 @@ from modeling_asterisk import AsteriskConfig, AsteriskModel
 
 LOG_STEPS = 20
 SIF_A = 1e-3
+
+
+COUNTS = ("epochs", "batch_size", "patience", "checkpoint_steps", "gradient_accumulation_steps")
+SHARES = ("distill_alpha", "warmup_ratio")
 
 
 def option(default: object, text: str) -> object:
@@ -94,7 +100,7 @@ class DistillationArguments:
     epochs: int = option(5, "passes over the training pairs")
     batch_size: int = option(32, "pairs in a batch, on each process")
     lr: float = option(2e-4, "peak learning rate of AdamW")
-    warmup_ratio: float = option(0.05, "share of the steps in which the learning rate rises; then it falls to 0")
+    warmup_ratio: float = option(0.05, "share of the steps in which the rate rises; then it falls to 0")
     weight_decay: float = option(0.01, "weight decay of the matrices; token and position tables have none")
     max_grad_norm: float = option(1.0, "gradients are clipped to this norm")
     gradient_accumulation_steps: int = option(1, "batches summed up for one optimiser step")
@@ -111,13 +117,13 @@ class DistillationArguments:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("epochs", "batch_size", "patience", "max_length", "checkpoint_steps"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name} is {getattr(self, name)}: it must be at least 1")
-        if not 0 <= self.distill_alpha <= 1:
-            raise InputError(f"--distill_alpha is {self.distill_alpha}: it must lie between 0 and 1")
-        if not 0 < self.val_split < 1:
-            raise InputError(f"--val_split is {self.val_split}: it must lie between 0 and 1")
+        limits = dict.fromkeys(COUNTS, (1, math.inf)) | dict.fromkeys(SHARES, (0, 1))
+        limits |= {"val_split": (0.001, 0.9), "lr": (0, math.inf), "intermediate_size": (1, math.inf)}
+        limits |= {"max_length": (1, 512), "projection_dim": (1, 512), "embedding_size": (0, 512)}
+        for name, (low, high) in limits.items():
+            if not low <= getattr(self, name) <= high:
+                limit = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+                raise InputError(f"--{name} is {getattr(self, name)}: it must be {limit}")
         if self.mixed_precision not in ("auto", "no", "bf16", "fp16"):
             raise InputError(f"--mixed_precision is {self.mixed_precision}: choose auto, no, bf16 or fp16")
 
@@ -196,6 +202,7 @@ class Progress:
     batch: int = 0
     best_loss: float = float("inf")
     best_epoch: int = 0
+    best_metrics: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -337,10 +344,11 @@ class DistillationTrainer:
                 stream.write(json.dumps(values) + "\n")
 
     def read_metrics(self) -> list[dict]:
-        """Read the lines of metrics.jsonl up to the present step; later ones were undone by resuming."""
+        """Read the lines of metrics.jsonl up to the present step and epoch; resuming has undone later ones."""
         path = self.run_directory / "metrics.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [row for row in map(json.loads, lines) if row["step"] <= self.progress.step]
+        step, epoch = self.progress.step, self.progress.epoch
+        return [row for row in map(json.loads, lines) if row["step"] <= step and row.get("epoch", 0) <= epoch]
 
     def train(self) -> dict[str, float]:
         """Train to the end or until validation stops improving; return the best epoch's validation figures.
@@ -351,7 +359,8 @@ class DistillationTrainer:
         """
         if self.accelerator.is_main_process:
             with atomic_path(self.run_directory / "metrics.jsonl") as temporary:
-                temporary.write_text("".join(json.dumps(row) + "\n" for row in self.read_metrics()))
+                rows = self.read_metrics() if self.progress.step else []
+                temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
         if self.progress.step == 0:
             baseline = self.evaluate()
             self.log({"epoch": 0, **baseline})
@@ -373,6 +382,7 @@ class DistillationTrainer:
                 self.log({"epoch": self.progress.epoch, **metrics})
                 if metrics["val/loss"] < self.progress.best_loss:
                     self.progress.best_loss, self.progress.best_epoch = metrics["val/loss"], self.progress.epoch
+                    self.progress.best_metrics = metrics
                     if self.accelerator.is_main_process:
                         weights = self.accelerator.unwrap_model(self.model).state_dict()
                         with atomic_path(self.run_directory / "best.safetensors") as temporary:
@@ -383,8 +393,7 @@ class DistillationTrainer:
                         f"no better for {self.arguments.patience} epochs: stopping", file=sys.stdout
                     )
                     break
-        best = [row for row in self.read_metrics() if row.get("epoch") == self.progress.best_epoch]
-        return {key: value for key, value in best[-1].items() if key.startswith("val/")}
+        return self.progress.best_metrics
 
     def train_epoch(self, progress_bar: tqdm) -> None:
         """Train on the rest of the present epoch."""
@@ -491,6 +500,45 @@ def prepare_run(arguments: DistillationArguments, recipe: dict) -> bool:
     return True
 
 
+def prepare_student(
+    arguments: DistillationArguments, pairs: Dataset, pca: np.ndarray, teacher: dict, data_fingerprint: str
+) -> tuple[AsteriskModel, PreTrainedTokenizerFast, dict[str, TokenColumn]]:
+    """Make the tokenizer and the initial model, and tokenise the pairs; what a cache holds is not made again."""
+    config = AsteriskConfig(
+        embedding_size=arguments.embedding_size or None,
+        intermediate_size=arguments.intermediate_size,
+        projection_dim=arguments.projection_dim,
+    )
+    tokenizer_directory = run_directory(arguments.output) / "tokenizer"
+    if not tokenizer_directory.exists():
+        tokenizer = build_tokenizer(
+            arguments.tokenizer, PairTexts(pairs), config.max_position_embeddings, arguments.lowercase
+        )
+        with atomic_path(tokenizer_directory) as temporary:
+            save_tokenizer(tokenizer, temporary)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_directory)
+    key = fingerprint(tokenizer_directory / "tokenizer.json")
+    columns = tokenize_pairs(
+        pairs,
+        tokenizer.backend_tokenizer,
+        arguments.max_length,
+        arguments.cache / f"tokens-{data_fingerprint}-{key}-{arguments.max_length}",
+        progress=PartialState().is_main_process,
+    )
+    config.vocab_size, config.pad_token_id = len(tokenizer), tokenizer.pad_token_id
+    model = AsteriskModel(config)
+    if arguments.init_from_teacher:
+        token_vectors = teacher_token_vectors(
+            tokenizer,
+            teacher["teacher"],
+            arguments.cache / f"token_vectors-{teacher['teacher_fingerprint']}-{key}.npy",
+            str(PartialState().device),
+        )
+        counts = sum(np.bincount(column.ids, minlength=len(tokenizer)) for column in columns.values())
+        initialise_from_teacher(model, token_vectors.astype(np.float32) @ pca, counts)
+    return model, tokenizer, columns
+
+
 def main() -> None:
     """Run the command."""
     (arguments,) = HfArgumentParser(
@@ -520,40 +568,9 @@ def main() -> None:
         return
 
     rows = split_rows(len(pairs), arguments.val_split, arguments.seed)
-    config = AsteriskConfig(
-        embedding_size=arguments.embedding_size or None,
-        intermediate_size=arguments.intermediate_size,
-        projection_dim=arguments.projection_dim,
-    )
+    pca = fit_pca(vectors, rows[0], arguments.projection_dim)
     with accelerator.main_process_first():
-        tokenizer_directory = directory / "tokenizer"
-        if not tokenizer_directory.exists():
-            tokenizer = build_tokenizer(
-                arguments.tokenizer, iterate_texts(pairs), config.max_position_embeddings, arguments.lowercase
-            )
-            with atomic_path(tokenizer_directory) as temporary:
-                save_tokenizer(tokenizer, temporary)
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer_directory)
-        key = fingerprint(tokenizer_directory / "tokenizer.json")
-        columns = tokenize_pairs(
-            pairs,
-            tokenizer.backend_tokenizer,
-            arguments.max_length,
-            arguments.cache / f"tokens-{data_fingerprint}-{key}-{arguments.max_length}",
-            progress=accelerator.is_main_process,
-        )
-        pca = fit_pca(vectors, rows[0], config.projection_dim)
-        config.vocab_size, config.pad_token_id = len(tokenizer), tokenizer.pad_token_id
-        model = AsteriskModel(config)
-        if arguments.init_from_teacher:
-            token_vectors = teacher_token_vectors(
-                tokenizer,
-                teacher["teacher"],
-                arguments.cache / f"token_vectors-{teacher['teacher_fingerprint']}-{key}.npy",
-                str(accelerator.device),
-            )
-            counts = sum(np.bincount(column.ids, minlength=len(tokenizer)) for column in columns.values())
-            initialise_from_teacher(model, token_vectors.astype(np.float32) @ pca, counts)
+        model, tokenizer, columns = prepare_student(arguments, pairs, pca, teacher, data_fingerprint)
     if arguments.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     accelerator.init_trackers("")

@@ -6,7 +6,8 @@ empty text has a vector too, with right padding, and with a length limit that ev
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -20,16 +21,25 @@ if TYPE_CHECKING:
 PAD, UNKNOWN, END = "[PAD]", "[UNK]", "[SEP]"
 
 
-def train_tokenizer(kind: str, vocab_size: int, texts: Iterator[str], lowercase: bool) -> Tokenizer:
+def train_tokenizer(kind: str, vocab_size: int, texts: Iterable[str], lowercase: bool) -> Tokenizer:
     """Train a `wordpiece` or byte-level `bpe` vocabulary of `vocab_size` entries on `texts`."""
     normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     special_tokens = [PAD, UNKNOWN, END]
     if kind == "wordpiece":
+        counts = Counter()
+        for text in texts:
+            counts.update(normalizer.normalize_str(text))
+        alphabet = sorted(c for c, _ in counts.most_common(1000) if not c.isspace())
         tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        tokenizer.decoder = decoders.WordPiece()
+        # The trainer numbers the continuing characters in an order that differs from run to run, and breaks ties
+        # by number. Given as special tokens they are numbered first, in the order given.
         trainer = trainers.WordPieceTrainer(
-            vocab_size=vocab_size, special_tokens=special_tokens, show_progress=False
+            vocab_size=vocab_size,
+            special_tokens=special_tokens + [f"##{character}" for character in alphabet],
+            initial_alphabet=alphabet,
+            limit_alphabet=len(alphabet),
+            show_progress=False,
         )
     else:
         tokenizer = Tokenizer(models.BPE())
@@ -43,11 +53,18 @@ def train_tokenizer(kind: str, vocab_size: int, texts: Iterator[str], lowercase:
         )
     tokenizer.normalizer = normalizer
     tokenizer.train_from_iterator(texts, trainer)
+    if kind == "wordpiece":  # the same vocabulary, with only the special tokens special
+        vocabulary = tokenizer.get_vocab()
+        tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN))
+        tokenizer.normalizer = normalizer
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = decoders.WordPiece()
+        tokenizer.add_special_tokens(special_tokens)
     return tokenizer
 
 
 def build_tokenizer(
-    name: str, texts: Iterator[str], max_position_embeddings: int, lowercase: bool = True
+    name: str, texts: Iterable[str], max_position_embeddings: int, lowercase: bool = True
 ) -> PreTrainedTokenizerFast:
     """Make the tokenizer that `name` asks for.
 

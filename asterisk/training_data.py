@@ -44,11 +44,16 @@ def load_pairs(directory: Path) -> tuple[Dataset, str]:
     return pairs, fingerprint(*sorted(directory.glob("*.arrow")))
 
 
-def iterate_texts(pairs: Dataset) -> Iterator[str]:
-    """Yield every text of the pairs, a thousand rows in memory at a time."""
-    for batch in pairs.iter(1000):
-        for column in COLUMNS:
-            yield from (text for text in batch[column] if text is not None)
+@dataclass
+class PairTexts:
+    """Every text of the pairs, a thousand rows in memory at a time; can be iterated over repeatedly."""
+
+    pairs: Dataset
+
+    def __iter__(self) -> Iterator[str]:
+        for batch in self.pairs.iter(1000):
+            for column in COLUMNS:
+                yield from (text for text in batch[column] if text is not None)
 
 
 def load_teacher_vectors(directory: Path, data_fingerprint: str) -> tuple[np.ndarray, np.ndarray, dict]:
@@ -135,7 +140,13 @@ def has_fast_bf16(device_type: str) -> bool:
 
 
 def split_rows(rows: int, val_split: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the row numbers of the training part and of the held-out part, both sorted."""
+    """Return the row numbers of the training part and of the held-out part, both sorted.
+
+    Raises:
+        InputError: If there is nothing to split.
+    """
+    if rows < 2:
+        raise InputError(f"{rows} pair cannot be split into a training and a held-out part; prepare more of them")
     order = np.random.default_rng(seed).permutation(rows)
     held_out = min(max(1, round(rows * val_split)), rows - 1)
     return np.sort(order[held_out:]), np.sort(order[:held_out])

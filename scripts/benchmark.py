@@ -38,7 +38,7 @@ from tqdm import tqdm
 from asterisk import AsteriskEncoder
 from asterisk.console import InputError, atomic_path, run, write_json
 from asterisk.hub import model_directory
-from asterisk.training_data import iterate_texts, load_pairs, load_teacher_model
+from asterisk.training_data import PairTexts, load_pairs, load_teacher_model
 
 SEED = 0
 BATCH_SIZE = 32
@@ -111,7 +111,7 @@ def choose_texts(directory: Path, count: int) -> list[str]:
     """Choose up to `count` texts of the pairs at random."""
     pairs, _ = load_pairs(directory)
     rng = np.random.default_rng(SEED)
-    texts = list(iterate_texts(pairs.select(rng.permutation(len(pairs))[:count])))
+    texts = list(PairTexts(pairs.select(rng.permutation(len(pairs))[:count])))
     if not texts:
         raise InputError(f"{directory}: no text in these pairs; run scripts/prepare_data.py")
     return [texts[i] for i in rng.permutation(len(texts))[:count]]

@@ -18,8 +18,8 @@ import train_accelerate
 from asterisk.console import InputError
 from asterisk.tokenization import build_tokenizer
 from asterisk.training_data import (
+    PairTexts,
     fit_pca,
-    iterate_texts,
     length_bucketed_batches,
     load_pairs,
     split_rows,
@@ -91,7 +91,7 @@ def test_bucketed_batches_depend_on_the_seed_alone():
 
 def test_token_batches_are_the_tokenizers(pairs, tmp_path):
     dataset, _ = load_pairs(pairs)
-    tokenizer = build_tokenizer("wordpiece:300", list(iterate_texts(dataset)), 512)
+    tokenizer = build_tokenizer("wordpiece:300", list(PairTexts(dataset)), 512)
     columns = tokenize_pairs(dataset, tokenizer.backend_tokenizer, 12, tmp_path, progress=False)
     again = tokenize_pairs(dataset, tokenizer.backend_tokenizer, 12, tmp_path, progress=False)
     rows = np.array([0, 8, 9, 199, 17])
