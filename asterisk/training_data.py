@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from asterisk.console import InputError, atomic_path, fingerprint, read_json
-from asterisk.hub import model_directory
+from asterisk.hub import model_directory, public_name
 from asterisk.tokenization import first_line, token_texts
 
 if TYPE_CHECKING:
@@ -42,6 +42,14 @@ def load_pairs(directory: Path) -> tuple[Dataset, str]:
     if missing:
         raise InputError(f"{directory}: column {missing[0]!r} is missing; run scripts/prepare_data.py")
     return pairs, fingerprint(*sorted(directory.glob("*.arrow")))
+
+
+def describe_pairs(directory: Path) -> dict:
+    """Return where the pairs came from and how many were read, kept and dropped; empty if nobody noted it."""
+    state = read_json(directory / "prepare_state.json")
+    if not state:
+        return {}
+    return {"dataset": [public_name(name) for name in state["arguments"]["dataset"]], "counts": state["counts"]}
 
 
 @dataclass

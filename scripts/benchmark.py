@@ -258,7 +258,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--teacher_model",
         default="sentence-transformers/all-MiniLM-L6-v2",
-        help="Hub id or directory of a SentenceTransformer",
+        help="Hub id, directory or installed package of a SentenceTransformer",
     )
     parser.add_argument("--pairs", type=Path, default=Path("data/pairs"), help="text pairs with the real texts")
     parser.add_argument("--texts", type=int, default=1000, help="real texts to embed for the throughput")

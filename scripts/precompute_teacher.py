@@ -35,7 +35,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--teacher_model",
         default="sentence-transformers/all-MiniLM-L6-v2",
-        help="Hub id or directory of a SentenceTransformer",
+        help="Hub id, directory or installed package of a SentenceTransformer",
     )
     parser.add_argument(
         "--max_length",

@@ -126,6 +126,7 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
     evaluation = read_json(results / f"{model.resolve().name}.json")
     benchmark = results / "benchmark.md"
     options = training["recipe"]["arguments"]
+    sources = training["data"].get("dataset", [])
     total, in_layers = count_parameters(model / "model.safetensors")
     scores = [
         {"form": form, "dim": dim, **row}
@@ -140,6 +141,7 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
         pipeline_tag="sentence-similarity",
         tags=["sentence-transformers", "feature-extraction", "onnx", "transformers.js", "matryoshka", "asterisk"],
         base_model=teacher_name(training),
+        datasets=[name for name in sources if "/" in name] or None,
         model_name=repo_id.rpartition("/")[2],
         eval_results=[
             EvalResult(
@@ -182,7 +184,7 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
         if benchmark.exists()
         else None,
         training_pairs=f"{training['rows']['training']:,}",
-        data_source="",
+        data_source=f" from {', '.join(sources)}" if sources else "",
         epochs=training["epochs"],
         batch_size=options["batch_size"],
         lr=options["lr"],

@@ -25,6 +25,20 @@ def test_row(name, exported, reference):
     assert loader_rows.worst_cosine(vectors, reference) >= threshold
 
 
+@pytest.fixture(scope="module")
+def exported_bpe(train, export, tmp_path_factory):
+    """The miniature model with a byte-level BPE instead of a WordPiece."""
+    output = tmp_path_factory.mktemp("build") / "model_bpe"
+    assert train(output, "--tokenizer", "bpe:500", "--epochs", 1).code == 0
+    assert export(output).code == 0
+    return output
+
+
+@pytest.mark.parametrize("name", [name for name in loader_rows.ROWS if "q" not in name.split(", ")[-1]])
+def test_row_with_a_byte_level_tokenizer(name, exported_bpe):
+    test_row(name, exported_bpe, loader_rows.auto_model(exported_bpe))
+
+
 @pytest.mark.skipif("NEXT_PYTHON" not in os.environ, reason="run by make test-next, which makes the environment")
 def test_pytorch_rows_with_the_next_versions(exported, reference, tmp_path):
     np.save(tmp_path / "reference.npy", reference)
