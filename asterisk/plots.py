@@ -15,14 +15,15 @@ matplotlib.use("Agg")
 def plot_training(metrics: list[dict], path: Path) -> None:
     """Draw the loss terms over the steps and the validation figures over the epochs."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    for name in ("loss", "info_nce", "cosine", "similarity"):
-        for axis, prefix, style in ((axes[0], "train", "-"), (axes[1], "val", "o-")):
-            points = [(row["step"], row[f"{prefix}/{name}"]) for row in metrics if f"{prefix}/{name}" in row]
-            axis.plot(*zip(*points, strict=True), style, label=name) if points else None
-    for axis, title in zip(axes, ("training", "validation"), strict=True):
+    for axis, part, title in zip(axes, ("train", "val"), ("training", "validation (batches of 256)"), strict=True):
+        for name in ("loss", "info_nce", "cosine", "similarity"):
+            points = [(row["step"], row[f"{part}/{name}"]) for row in metrics if f"{part}/{name}" in row]
+            if points:
+                axis.plot(*zip(*points, strict=True), marker="." if part == "val" else None, label=name)
         axis.set(title=title, xlabel="step", yscale="log")
         axis.grid(alpha=0.3)
-        axis.legend()
+        if axis.lines:
+            axis.legend()
     save(figure, path)
 
 
