@@ -9,11 +9,15 @@ inside it, because no environment has them all.
 import argparse
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from datetime import date
 from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +26,7 @@ NODE_ROOT = Path(sys.prefix, "node")  # `make test` installs transformers.js the
 FP32, INT8 = 0.99999, 0.99
 INT8_FILES = ("qint8_avx512_vnni", "qint8_arm64", "quint8_avx2", "quantized")
 
+PACKAGES = ("torch", "transformers", "sentence-transformers", "onnxruntime", "fastembed", "langchain-huggingface")
 WORDS = [
     "a",
     "quiet",
@@ -274,6 +279,8 @@ def main() -> None:
         cosine = worst_cosine(embed(arguments.model), reference)
         failed |= cosine < threshold
         print(f"| {name} | {cosine:.7f} | {threshold} |")
+    versions = [f"{name} {version(name)}" for name in PACKAGES if find_spec(name.replace("-", "_"))]
+    print(f"\n{date.today()}, {platform.machine()}: {', '.join(versions)}.")
     sys.exit(failed)
 
 
