@@ -522,6 +522,7 @@ def main() -> None:
         device_type = "cuda" if torch.cuda.is_available() else "cpu"
         mixed_precision = "bf16" if has_fast_bf16(device_type) else "no"
     accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),  # else several processes on the CPU would not find each other
         mixed_precision=mixed_precision,
         gradient_accumulation_steps=arguments.gradient_accumulation_steps,
         log_with="tensorboard",

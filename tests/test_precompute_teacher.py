@@ -149,3 +149,14 @@ def test_damaged_vectors_are_refused(teacher_vectors, pairs, tmp_path, damage):
         np.save(file, np.zeros((ROWS - 1, 64), dtype=np.float16))
     with pytest.raises(InputError, match=r"teacher_articles\.npy: .*run scripts/precompute_teacher\.py again"):
         load_teacher_vectors(tmp_path / "teacher", load_pairs(pairs)[1])
+
+
+def test_two_processes_share_the_work(python, teacher, tmp_path, embed_pairs):
+    pairs = write_pairs(tmp_path / "pairs", invent_pairs(precompute_teacher.CHUNK_ROWS + 50))
+    assert embed_pairs(pairs, tmp_path / "one").code == 0
+    options = ("--pairs", pairs, "--output", tmp_path / "two", "--teacher_model", teacher, "--precision", "fp32")
+    launch = ("-m", "torch.distributed.run", "--nproc_per_node", 2, precompute_teacher.__file__)
+    two = python(*launch, *options)
+    assert two.returncode == 0, two.stderr
+    for name in precompute_teacher.FILES.values():
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()

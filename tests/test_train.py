@@ -1,7 +1,6 @@
 """Training: batches, the PCA map, reproducible runs, stopping and going on, what is refused and written."""
 
 import json
-import os
 import shlex
 import signal
 import subprocess
@@ -235,7 +234,6 @@ def test_two_processes_train_like_one_with_the_double_batch(train, pairs, teache
     command = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", 2, train_accelerate.__file__)
     two = subprocess.run(
         list(map(str, (*command, *paths, *MINIATURE, "--epochs", 1))),
-        env=os.environ | {"ACCELERATE_USE_CPU": "true"},
         capture_output=True,
         text=True,
         timeout=300,
