@@ -39,6 +39,7 @@ from tqdm import tqdm
 from transformers import AutoTokenizer
 
 from asterisk.console import InputError, atomic_directory, fingerprint, read_json, run, write_json
+from asterisk.tokenization import first_line
 from asterisk.training_data import PairTexts, load_pairs, split_rows
 from modeling_asterisk import AsteriskModel
 
@@ -190,6 +191,8 @@ def main() -> None:
     """Run the command."""
     arguments = parse_arguments()
     started = time.monotonic()
+    if min(arguments.calibration_texts, arguments.verification_texts) < 1:
+        raise InputError("--calibration_texts and --verification_texts must be 1 or more")
     if not (arguments.model / "model.safetensors").is_file():
         raise InputError(f"{arguments.model}: no model.safetensors here; train a model with train_accelerate.py")
     pairs, data_fingerprint = load_pairs(arguments.pairs)
@@ -200,16 +203,27 @@ def main() -> None:
         "code": fingerprint(Path(__file__)),
     }
     directory = arguments.model / "onnx"
-    if read_json(directory / "export_state.json").get("recipe") == recipe:
+    state = read_json(directory / "export_state.json")
+    if state.get("recipe") == recipe and all(
+        (directory / name).is_file() and (directory / name).stat().st_size == report["bytes"]
+        for name, report in state["files"].items()
+    ):
         print(f"{directory} is up to date")
         return
 
     warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # the length check cannot be traced
-    model = AsteriskModel.from_pretrained(arguments.model).eval()
-    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+    try:
+        model = AsteriskModel.from_pretrained(arguments.model).eval()
+        tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+    except Exception as error:  # safetensors and tokenizers raise classes of their own
+        raise InputError(
+            f"{arguments.model}: damaged ({first_line(error)}); delete it and train it again"
+        ) from error
     texts = choose_texts(pairs, arguments)
     token_ids = tokenizer(texts, truncation=True, max_length=model.config.max_position_embeddings)["input_ids"]
-    calibration, verification = token_ids[: arguments.calibration_texts], token_ids[arguments.calibration_texts :]
+    # Of few texts, a third is left for verification.
+    calibrating = min(arguments.calibration_texts, len(token_ids) * 2 // 3)
+    calibration, verification = token_ids[:calibrating], token_ids[calibrating:]
     with torch.no_grad():
         reference = np.concatenate([model(torch.tensor([ids])).sentence_embedding.numpy() for ids in verification])
 
@@ -245,6 +259,7 @@ def main() -> None:
             f"{report['max_difference']:.1e}, worst cosine {report['min_cosine']:.5f}; "
             f"alone or in a batch: worst cosine {report['min_cosine_batched']:.8f}"
         )
+    print(f"{directory}: {len(files)} files ({seconds} s)")
 
 
 def choose_texts(pairs: Dataset, arguments: argparse.Namespace) -> list[str]:

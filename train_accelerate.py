@@ -349,9 +349,11 @@ class DistillationTrainer:
     def read_metrics(self) -> list[dict]:
         """Read the lines of metrics.jsonl up to the present step and epoch; resuming has undone later ones."""
         path = self.run_directory / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
         step, epoch = self.progress.step, self.progress.epoch
-        return [row for row in map(json.loads, lines) if row["step"] <= step and row.get("epoch", 0) <= epoch]
+        # A killed run may have left half a line at the end.
+        rows = (json.loads(line) for line in text.splitlines() if line.endswith("}"))
+        return [row for row in rows if row["step"] <= step and row.get("epoch", 0) <= epoch]
 
     def train(self) -> dict[str, float]:
         """Train to the end or until validation stops improving; return the best epoch's validation figures.
@@ -485,7 +487,7 @@ def prepare_student(
         tokenizer = build_tokenizer(
             arguments.tokenizer, PairTexts(pairs), config.max_position_embeddings, arguments.lowercase
         )
-        with atomic_path(tokenizer_directory) as temporary:
+        with atomic_directory(tokenizer_directory) as temporary:
             save_tokenizer(tokenizer, temporary)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_directory)
     key = fingerprint(tokenizer_directory / "tokenizer.json")
@@ -557,7 +559,7 @@ def main() -> None:
     try:
         metrics = trainer.train()
     except KeyboardInterrupt:
-        command = shlex.join(["python", *sys.argv, *([] if arguments.resume else ["--resume"])])
+        command = shlex.join([sys.executable, *sys.argv, *([] if arguments.resume else ["--resume"])])
         accelerator.print(f"\nstopped at step {trainer.progress.step}; go on with: {command}", file=sys.stderr)
         sys.exit(130)
     accelerator.end_training()
@@ -570,6 +572,7 @@ def main() -> None:
                 temporary / "training_state.json",
                 {
                     "recipe": recipe,
+                    "weights": fingerprint(temporary / "model.safetensors"),
                     "teacher": {**teacher, "teacher": public_name(teacher["teacher"])},
                     "data": describe_pairs(arguments.pairs),
                     "rows": {"training": len(rows[0]), "held_out": len(rows[1])},

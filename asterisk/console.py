@@ -22,10 +22,18 @@ def run(main: Callable[[], None]) -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (PermissionError, FileNotFoundError, NotADirectoryError) as error:
+        print(f"error: {error.filename}: {error.strerror}; choose a place that can be written", file=sys.stderr)
+        sys.exit(2)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno == errno.ENOSPC:
+            print("error: the disk is full; free some space and run the same command again", file=sys.stderr)
+        elif error.errno == errno.EROFS:
+            print(f"error: {error.filename}: the file system is read-only; choose another place", file=sys.stderr)
+        else:
             raise
-        print("error: the disk is full; free some space and run the same command again", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("\ninterrupted; run the same command again to go on", file=sys.stderr)

@@ -36,13 +36,17 @@ class AsteriskEncoder:
         for file in (Path("tokenizer.json"), Path(file_name)):
             if not (directory / file).is_file():
                 raise InputError(f"{directory / file}: no such file; export_optimum.py writes the ONNX files")
-        self.tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
-        self.tokenizer.no_padding()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        self.session = onnxruntime.InferenceSession(
-            str(directory / file_name), options, providers=["CPUExecutionProvider"]
-        )
+        try:
+            self.tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+            self.session = onnxruntime.InferenceSession(
+                str(directory / file_name), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # both libraries raise classes of their own
+            reason = str(error).partition("\n")[0]
+            raise InputError(f"{directory}: tokenizer.json or {file_name} is damaged ({reason})") from error
+        self.tokenizer.no_padding()
 
     def encode(
         self,
@@ -61,12 +65,22 @@ class AsteriskEncoder:
 
         Returns:
             Unit vectors in float32: `[dim]` for one text, else `[len(sentences), dim]`, in the order given.
+
+        Raises:
+            TypeError: If a sentence is not a string.
+            ValueError: If `batch_size` or `truncate_dim` is less than 1.
         """
         if isinstance(sentences, str):
             return self.encode([sentences], batch_size, truncate_dim)[0]
+        sentences = list(sentences)
+        for row, sentence in enumerate(sentences):
+            if not isinstance(sentence, str):
+                raise TypeError(f"sentence {row} is a {type(sentence).__name__}, not a string")
+        if batch_size < 1 or (truncate_dim is not None and truncate_dim < 1):
+            raise ValueError(f"batch_size ({batch_size}) and truncate_dim ({truncate_dim}) must be 1 or more")
         dim = self.session.get_outputs()[1].shape[1]
         vectors = np.empty((len(sentences), dim), dtype=np.float32)
-        encodings = self.tokenizer.encode_batch_fast(list(sentences))
+        encodings = self.tokenizer.encode_batch_fast(sentences)
         order = np.argsort([-len(encoding) for encoding in encodings], kind="stable")
         with tqdm(total=len(order), unit=" texts", disable=not show_progress_bar) as progress:
             for start in range(0, len(order), batch_size):

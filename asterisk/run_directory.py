@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from asterisk.console import InputError, read_json, write_json
+from asterisk.console import InputError, fingerprint, read_json, replace_directory, write_json
 
 
 def run_directory(output: Path) -> Path:
@@ -17,7 +17,8 @@ def prepare_run(output: Path, recipe: dict, resume: bool) -> bool:
     Raises:
         InputError: If resuming was asked for and the checkpoints there belong to another recipe.
     """
-    if read_json(output / "training_state.json").get("recipe") == recipe:
+    state, weights = read_json(output / "training_state.json"), output / "model.safetensors"
+    if state.get("recipe") == recipe and weights.is_file() and fingerprint(weights) == state["weights"]:
         return False
     directory = run_directory(output)
     found = read_json(directory / "recipe.json")
@@ -29,9 +30,10 @@ def prepare_run(output: Path, recipe: dict, resume: bool) -> bool:
             changed += [key for key in recipe if key != "arguments" and found.get(key) != recipe[key]]
             raise InputError(
                 f"{directory}: its checkpoints were made with another {', '.join(changed)}; train with the same, "
-                "or without --resume to start over"
+                "or delete that directory to start over"
             )
-        shutil.rmtree(directory, ignore_errors=True)
+        if directory.exists():  # its metrics may be all that is left of a long run
+            replace_directory(directory, directory.with_name(f"{directory.name}.previous"))
         write_json(directory / "recipe.json", recipe)
     elif not resume:
         shutil.rmtree(directory / "checkpoints", ignore_errors=True)

@@ -205,7 +205,7 @@ def tokenize_pairs(
     columns = {}
     for column in COLUMNS:
         ids_path, offsets_path = cache / f"{column}_ids.bin", cache / f"{column}_offsets.npy"
-        if not offsets_path.exists():
+        if not (offsets_path.exists() and ids_path.stat().st_size == 4 * np.load(offsets_path)[-1]):
             lengths = [np.zeros(1, dtype=np.int64)]
             with (
                 atomic_path(ids_path) as temporary,

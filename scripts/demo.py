@@ -12,6 +12,7 @@ import numpy as np
 
 from asterisk import AsteriskEncoder
 from asterisk.console import InputError, run
+from asterisk.hub import model_directory
 from asterisk.training_data import load_pairs
 
 
@@ -55,6 +56,8 @@ def main() -> None:
     parser.add_argument("--backend", choices=["onnx", "torch"], default="onnx", help="INT8 ONNX or PyTorch")
     arguments = parser.parse_args()
 
+    if arguments.top < 1:
+        raise InputError(f"--top is {arguments.top}: it must be 1 or more")
     queries = arguments.query
     if arguments.file:
         texts = read_texts(arguments.file)
@@ -68,7 +71,8 @@ def main() -> None:
     else:
         from sentence_transformers import SentenceTransformer
 
-        encode = SentenceTransformer(arguments.model, trust_remote_code=True, device="cpu").encode
+        directory = model_directory(arguments.model, ("*.json", "*.txt", "*.py", "*.safetensors"))
+        encode = SentenceTransformer(str(directory), trust_remote_code=True, device="cpu").encode
     vectors = encode(texts, show_progress_bar=len(texts) > 1000)
     for query in queries:
         print(f"\n{query}")

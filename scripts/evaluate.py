@@ -88,8 +88,10 @@ def main() -> None:
     state = read_json(arguments.model / "training_state.json")
     files = [arguments.model / name for name in ("model.safetensors", *filter(None, FORMS.values()))]
     for file in files:
-        if not state or not file.is_file():
+        if not file.is_file():
             raise InputError(f"{file}: no such file; train_accelerate.py and export_optimum.py write the model")
+    if not state:
+        raise InputError(f"{arguments.model / 'training_state.json'}: missing or damaged; train the model again")
     pairs, data_fingerprint = load_pairs(arguments.pairs)
     if state["recipe"]["data"] != data_fingerprint:
         raise InputError(

@@ -19,7 +19,7 @@ from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
 from asterisk.console import InputError, read_json, replace_directory, run, write_json
-from asterisk.training_data import COLUMNS, has_fast_bf16, load_pairs, load_teacher_model
+from asterisk.training_data import COLUMNS, has_fast_bf16, load_pairs, load_teacher_model, load_teacher_vectors
 
 CHUNK_ROWS = 512
 FILES = {"summary": "teacher_summaries.npy", "article": "teacher_articles.npy"}
@@ -75,9 +75,20 @@ def open_partial(directory: Path, recipe: dict, rows: int, dim: int) -> None:
         write_json(directory / "recipe.json", recipe)
 
 
+def is_up_to_date(directory: Path, recipe: dict) -> bool:
+    """Say whether finished, undamaged vectors of this recipe lie in `directory`."""
+    try:
+        _, _, meta = load_teacher_vectors(directory, recipe["dataset_fingerprint"])
+    except InputError:
+        return False
+    return {key: meta.get(key) for key in recipe} == recipe
+
+
 def main() -> None:
     """Run the command."""
     arguments = parse_arguments()
+    if min(arguments.max_length, arguments.batch_size) < 1:
+        raise InputError("--max_length and --batch_size must be 1 or more")
     state = PartialState(cpu=not torch.accelerator.is_available())
     started = time.monotonic()
     pairs, dataset_fingerprint = load_pairs(arguments.pairs)
@@ -92,8 +103,7 @@ def main() -> None:
         "rows": len(pairs),
         "dim": model.get_embedding_dimension(),
     }
-    meta = read_json(arguments.output / "teacher_meta.json")
-    if {key: meta.get(key) for key in recipe} == recipe:
+    if is_up_to_date(arguments.output, recipe):
         if state.is_main_process:
             print(f"{arguments.output} is up to date ({len(pairs):,} rows)")
         return

@@ -35,6 +35,7 @@ from datasets.arrow_writer import ArrowWriter
 from tqdm import tqdm
 
 from asterisk.console import InputError, atomic_directory, fingerprint, read_json, run, write_json
+from asterisk.training_data import load_pairs
 from docstrings import describe, docstring_files, docstrings
 
 STATE = "prepare_state.json"
@@ -337,6 +338,14 @@ def write_pairs(pairs: Iterable[tuple[str, str]], directory: Path) -> None:
     rows.replace(directory / "data-00000-of-00001.arrow")
 
 
+def is_whole(directory: Path, rows: int) -> bool:
+    """Say whether the pairs in `directory` can be read and are as many as were written."""
+    try:
+        return len(load_pairs(directory)[0]) == rows
+    except InputError:
+        return False
+
+
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Turn text sources into pairs of texts for training.")
@@ -359,13 +368,15 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Write the pairs, unless the output is up to date."""
     args, started = parse_arguments(), time.perf_counter()
+    if args.limit < 0:
+        raise InputError(f"--limit is {args.limit}: it must be 0 (all rows) or more")
     state = {
         "arguments": {name: value for name, value in vars(args).items() if name != "output"},
         "sources": [source_state(dataset) for dataset in args.dataset],
         "code": fingerprint(Path(__file__)),
     }
     old = read_json(args.output / STATE)
-    if state == {name: old.get(name) for name in state}:
+    if state == {name: old.get(name) for name in state} and is_whole(args.output, old["counts"]["kept"]):
         print(f"{args.output} is up to date ({old['counts']['kept']:,} rows)")
         return
     if args.output.exists() and not old:

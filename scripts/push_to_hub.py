@@ -41,6 +41,8 @@ REQUIRED = (
     "configuration_asterisk.py",
     "onnx/model.onnx",
     "onnx/model_quantized.onnx",
+    "onnx/export_state.json",
+    "training_state.json",
 )
 SENTENCES = [
     "",
