@@ -184,7 +184,7 @@ def fastembed(model: Path, file_name: str) -> np.ndarray:
     from fastembed import TextEmbedding
     from fastembed.common.model_description import ModelSource, PoolingType
 
-    name = f"asterisk/{file_name}"
+    name = f"{model}/{file_name}"  # fastembed keeps a register of names
     TextEmbedding.add_custom_model(
         model=name,
         pooling=PoolingType.MEAN,
