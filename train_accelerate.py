@@ -70,7 +70,7 @@ from asterisk.training_data import (
 from modeling_asterisk import AsteriskConfig, AsteriskModel
 
 LOG_STEPS = 20
-SIF_A = 1e-3
+SIF_A = 1e-3  # `a` of smooth inverse frequency: tokens rarer than this share of the text keep their length
 
 
 COUNTS = ("epochs", "batch_size", "patience", "checkpoint_steps", "gradient_accumulation_steps")

@@ -25,7 +25,7 @@ def run(main: Callable[[], None]) -> None:
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (PermissionError, FileNotFoundError, NotADirectoryError) as error:
-        print(f"error: {error.filename}: {error.strerror}; choose a place that can be written", file=sys.stderr)
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         if error.errno == errno.ENOSPC:

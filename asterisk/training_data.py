@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 COLUMNS = ("summary", "article")
+TEACHER_FILES = {"summary": "teacher_summaries.npy", "article": "teacher_articles.npy"}
 
 
 def load_pairs(directory: Path) -> tuple[Dataset, str]:
@@ -81,7 +82,7 @@ def load_teacher_vectors(directory: Path, data_fingerprint: str) -> tuple[np.nda
             f"not {data_fingerprint}); run scripts/precompute_teacher.py again"
         )
     vectors = []
-    for name in ("teacher_summaries.npy", "teacher_articles.npy"):
+    for name in TEACHER_FILES.values():
         try:
             vectors.append(np.load(directory / name, mmap_mode="r"))
         except (OSError, ValueError) as error:

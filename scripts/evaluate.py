@@ -115,6 +115,7 @@ def main() -> None:
     if len(rows) < 2:
         raise InputError(f"{arguments.pairs}: fewer than two held-out pairs have both texts; raise --val_split")
     held_out = pairs.select(rows)
+    # For each summary, the row of another pair's article: its cosine should be low.
     partners = np.roll(np.arange(len(rows)), 1)
     teacher_summaries, teacher_articles = (shorten(matrix[rows], teacher["dim"]) for matrix in teacher_vectors)
     teacher_cosines = pair_cosines(teacher_summaries, teacher_articles, partners)

@@ -19,10 +19,16 @@ from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
 from asterisk.console import InputError, read_json, replace_directory, run, write_json
-from asterisk.training_data import COLUMNS, has_fast_bf16, load_pairs, load_teacher_model, load_teacher_vectors
+from asterisk.training_data import (
+    COLUMNS,
+    TEACHER_FILES,
+    has_fast_bf16,
+    load_pairs,
+    load_teacher_model,
+    load_teacher_vectors,
+)
 
 CHUNK_ROWS = 512
-FILES = {"summary": "teacher_summaries.npy", "article": "teacher_articles.npy"}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -68,7 +74,7 @@ def open_partial(directory: Path, recipe: dict, rows: int, dim: int) -> None:
         )
     if not found:
         directory.mkdir(parents=True, exist_ok=True)
-        for file in FILES.values():
+        for file in TEACHER_FILES.values():
             np.lib.format.open_memmap(directory / file, "w+", np.float16, (rows, dim)).flush()
         chunks = -(-rows // CHUNK_ROWS)
         np.lib.format.open_memmap(directory / "done.npy", "w+", np.uint8, (chunks,)).flush()
@@ -118,7 +124,7 @@ def main() -> None:
     if broadcast_object_list(problem)[0]:
         raise problem[0]
 
-    arrays = {column: np.load(partial / file, mmap_mode="r+") for column, file in FILES.items()}
+    arrays = {column: np.load(partial / file, mmap_mode="r+") for column, file in TEACHER_FILES.items()}
     done = np.load(partial / "done.npy", mmap_mode="r+")
     todo = np.flatnonzero(done == 0)
     with tqdm(

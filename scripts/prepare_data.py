@@ -35,11 +35,10 @@ from datasets.arrow_writer import ArrowWriter
 from tqdm import tqdm
 
 from asterisk.console import InputError, atomic_directory, fingerprint, read_json, run, write_json
-from asterisk.training_data import load_pairs
+from asterisk.training_data import COLUMNS, load_pairs
 from docstrings import describe, docstring_files, docstrings
 
 STATE = "prepare_state.json"
-COLUMNS = ["summary", "article"]
 FEATURES = datasets.Features({column: datasets.Value("string") for column in COLUMNS})
 TABLES = (".tsv", ".csv")
 TEXT_FILES = (*TABLES, ".jsonl", ".txt")
@@ -234,7 +233,7 @@ def read_source(dataset: str, args: argparse.Namespace, tally: Tally) -> Iterato
 
 def choose_columns(dataset: str, record: dict, wanted: list[str] | None) -> list[str]:
     """Return the names of the summary and article columns; an InputError if `record` lacks one."""
-    columns = ["summary", "text"] if Path(dataset).name.lower() == "newsroom" else COLUMNS
+    columns = ["summary", "text"] if Path(dataset).name.lower() == "newsroom" else list(COLUMNS)
     if file_type(dataset) in TABLES:
         columns = list(record)[:2]
     if wanted and dataset != "docstrings" and file_type(dataset) != ".txt":
@@ -334,7 +333,7 @@ def write_pairs(pairs: Iterable[tuple[str, str]], directory: Path) -> None:
         writer.finalize()
     datasets.disable_progress_bars()
     layout = datasets.Dataset.from_dict({column: [""] for column in COLUMNS}, features=FEATURES)
-    layout.select_columns(COLUMNS, new_fingerprint=digest.hexdigest()).save_to_disk(str(directory))
+    layout.select_columns(list(COLUMNS), new_fingerprint=digest.hexdigest()).save_to_disk(str(directory))
     rows.replace(directory / "data-00000-of-00001.arrow")
 
 
