@@ -9,7 +9,8 @@ The loss is (1 - alpha) * InfoNCE + alpha * distillation. Notable choices:
   could collapse both sides to a constant. The order of PCA makes the first k dimensions the best k.
 - The token table starts from the teacher's own vectors of the vocabulary, and the encoder layers add
   almost nothing at first: training refines a static-embedding model instead of starting from noise.
-- Batches hold texts of like length and are gathered from memory maps by array operations.
+- Batches are gathered from memory maps by array operations, in groups of like length that need little
+  padding. On the CPU only the rows of the token table that a batch holds are updated.
 - Progress lies beside the model in `<output>.run`: checkpoints, metrics.jsonl, TensorBoard, a plot.
 """
 
@@ -21,6 +22,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -34,7 +36,6 @@ from accelerate.utils import ProjectConfiguration, broadcast_object_list, set_se
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_gather
 from tqdm import tqdm
 from transformers import AutoTokenizer, HfArgumentParser, PreTrainedTokenizerFast, get_scheduler
 
@@ -49,29 +50,42 @@ from asterisk.console import (
     run,
     write_json,
 )
+from asterisk.distillation import (
+    cosine_loss,
+    fit_pca,
+    gather_with_gradient,
+    info_nce_loss,
+    initialise_from_teacher,
+    make_optimizers,
+    similarity_loss,
+    teacher_token_vectors,
+)
+from asterisk.evaluation_data import load_scored_pairs, spearman
 from asterisk.hub import public_name
 from asterisk.model_directory import save_sentence_transformer, save_tokenizer
 from asterisk.plots import plot_training
-from asterisk.run_directory import prepare_run, run_directory
+from asterisk.run_directory import finish_checkpoint, newest_checkpoint, prepare_run, run_directory, written_in
 from asterisk.tokenization import build_tokenizer
 from asterisk.training_data import (
     PairTexts,
     TokenColumn,
+    collate,
     describe_pairs,
-    fit_pca,
     has_fast_bf16,
     length_bucketed_batches,
     load_pairs,
     load_teacher_vectors,
+    release_pages,
     split_rows,
-    teacher_token_vectors,
     tokenize_pairs,
+    tokenize_texts,
 )
 from modeling_asterisk import AsteriskConfig, AsteriskModel
 
 LOG_STEPS = 20
-SIF_A = 1e-3  # `a` of smooth inverse frequency: tokens rarer than this share of the text keep their length
-
+EVALUATION_BATCH = 256
+# What a forward and backward pass over one group more costs, in tokens: far more where tokens cost little.
+GROUP_COST_CPU, GROUP_COST_GPU = 64, 16384
 
 COUNTS = ("epochs", "batch_size", "patience", "checkpoint_steps", "gradient_accumulation_steps")
 SHARES = ("distill_alpha", "warmup_ratio")
@@ -103,6 +117,7 @@ class DistillationArguments:
     epochs: int = option(5, "passes over the training pairs")
     batch_size: int = option(32, "pairs in a batch, on each process")
     lr: float = option(2e-4, "peak learning rate of AdamW")
+    sparse_updates: bool = option(True, "on the CPU, update only those rows of the token table that a batch holds")
     warmup_ratio: float = option(0.05, "share of the steps in which the rate rises; then it falls to 0")
     weight_decay: float = option(0.01, "weight decay of the matrices; token and position tables have none")
     max_grad_norm: float = option(1.0, "gradients are clipped to this norm")
@@ -114,6 +129,8 @@ class DistillationArguments:
     val_split: float = option(0.1, "share of the pairs held out for validation")
     mixed_precision: str = option("auto", "no, bf16, fp16; auto means bf16 where the hardware multiplies it")
     gradient_checkpointing: bool = option(False, "trade time for memory in the backward pass")
+    eval_steps: int = option(0, "validate every so many optimiser steps, too, not only after each epoch")
+    sts_dev: Path | None = option(None, "sentence1, sentence2, score (TSV): correlation to record at validation")
     checkpoint_steps: int = option(500, "optimiser steps between two checkpoints")
     resume: bool = option(False, "go on from the newest checkpoint, if there is one")
     seed: int = option(0, "seed of the split, the order of the batches and the initial weights")
@@ -121,7 +138,7 @@ class DistillationArguments:
     def __post_init__(self) -> None:
         """Check the ranges."""
         limits = dict.fromkeys(COUNTS, (1, math.inf)) | dict.fromkeys(SHARES, (0, 1))
-        limits |= {"val_split": (0.001, 0.9), "lr": (0, math.inf), "intermediate_size": (1, math.inf)}
+        limits |= {"val_split": (0.001, 0.9), "lr": (1e-12, math.inf), "intermediate_size": (1, math.inf)}
         limits |= {"max_length": (1, 512), "projection_dim": (1, 512), "embedding_size": (0, 512)}
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:
@@ -129,71 +146,6 @@ class DistillationArguments:
                 raise InputError(f"--{name} is {getattr(self, name)}: it must be {limit}")
         if self.mixed_precision not in ("auto", "no", "bf16", "fp16"):
             raise InputError(f"--mixed_precision is {self.mixed_precision}: choose auto, no, bf16 or fp16")
-
-
-def gather_with_gradient(tensor: Tensor, accelerator: Accelerator) -> Tensor:
-    """Concatenate a tensor over all processes along its first dimension; gradients flow back to each.
-
-    Every process then computes the same loss of the whole batch. The backward pass of the gather sums the
-    processes' equal gradients, DistributedDataParallel averages: the result is the gradient of that loss.
-    """
-    return tensor if accelerator.num_processes == 1 else torch.cat(all_gather(tensor.contiguous()))
-
-
-def info_nce_loss(summaries: Tensor, articles: Tensor, temperature: float) -> Tensor:
-    """Symmetric InfoNCE with in-batch negatives (van den Oord et al. 2018, arXiv:1807.03748), a scalar.
-
-    Args:
-        summaries: Unit vectors, `[pairs, dim]`.
-        articles: Unit vectors of the same pairs, `[pairs, dim]`.
-        temperature: Divides the cosines.
-    """
-    logits = summaries @ articles.T / temperature
-    places = torch.arange(len(logits), device=logits.device)
-    return (nn.functional.cross_entropy(logits, places) + nn.functional.cross_entropy(logits.T, places)) / 2
-
-
-def cosine_loss(student: Tensor, target: Tensor) -> Tensor:
-    """Mean of 1 - cosine over unit vectors `[texts, dim]`, a scalar."""
-    return 1 - (student * target).sum(-1).mean()
-
-
-def similarity_loss(student: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error between the cosine matrices of student and target `[texts, dim]`, a scalar.
-
-    Similarity-preserving knowledge distillation (Tung and Mori 2019, arXiv:1907.09682).
-    """
-    return nn.functional.mse_loss(student @ student.T, target @ target.T)
-
-
-def initialise_from_teacher(model: AsteriskModel, token_vectors: np.ndarray, counts: np.ndarray) -> None:
-    """Set the token table so that the untrained model is a static embedding of the teacher's word vectors.
-
-    Each vector is weighted by smooth inverse frequency, a / (a + p), for the share p of its token in the
-    text (Arora et al. 2017, "A simple but tough-to-beat baseline for sentence embeddings"), and freed of what
-    all words have in common, their mean in running text. A random orthonormal map takes it to the hidden
-    size, the projection takes it back.
-
-    Args:
-        model: The model to change, in place.
-        token_vectors: Vector of each token in the space of the sentence embedding, `[vocab_size, dim]`.
-        counts: How often each token occurs in the training text, `[vocab_size]`.
-    """
-    weights = SIF_A / (SIF_A + counts / counts.sum())
-    mean = np.average(token_vectors, axis=0, weights=weights * counts)
-    vectors = torch.from_numpy(((token_vectors - mean) * weights[:, None]).astype(np.float32))
-    vectors[model.config.pad_token_id] = 0
-    # Hidden states of unit variance, beside which the first updates of the layers are small.
-    vectors *= model.config.hidden_size**0.5
-    hidden_size, dim = model.config.hidden_size, min(vectors.shape[1], model.config.embedding_size or 10**9)
-    basis = nn.init.orthogonal_(torch.empty(hidden_size, hidden_size))
-    with torch.no_grad():
-        if model.config.embedding_size:
-            model.token_embeddings.weight.zero_()[:, :dim] = vectors[:, :dim]
-            model.embedding_projection.weight.copy_(basis[:, : model.config.embedding_size])
-        else:
-            model.token_embeddings.weight.copy_(vectors @ basis[:, :dim].T)
-        model.projection.weight.copy_(basis[:, : model.config.projection_dim].T)
 
 
 @dataclass
@@ -220,7 +172,7 @@ class DistillationTrainer:
         vectors: Teacher vectors of both, each `[rows, teacher_dim]`.
         pca: Map from the teacher's space to the student's, `[teacher_dim, dim]`.
         rows: Row numbers to train on and to validate on.
-        recipe: All that determines the result; a checkpoint of another recipe is refused.
+        dev: Tokens of the first and the second sentences of scored pairs, and the scores; or None.
     """
 
     def __init__(
@@ -232,7 +184,7 @@ class DistillationTrainer:
         vectors: tuple[np.ndarray, np.ndarray],
         pca: np.ndarray,
         rows: tuple[np.ndarray, np.ndarray],
-        recipe: dict,
+        dev: tuple[TokenColumn, TokenColumn, np.ndarray] | None = None,
     ) -> None:
         self.arguments = arguments
         self.accelerator = accelerator
@@ -240,30 +192,28 @@ class DistillationTrainer:
         self.vectors = vectors
         self.pca = torch.from_numpy(pca).to(accelerator.device)
         self.rows, self.val_rows = rows
-        self.recipe = recipe
+        self.dev = dev
         self.run_directory = run_directory(arguments.output)
         self.lengths = columns["summary"].lengths + columns["article"].lengths
         self.progress = Progress()
         self.stop_requested = False
 
-        decayed = [p for n, p in model.named_parameters() if p.ndim == 2 and "embeddings" not in n]
-        others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embeddings" in n]
-        optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": arguments.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=arguments.lr,
-            fused=True,
-        )
+        on_cpu = accelerator.device.type == "cpu"
+        self.group_cost = GROUP_COST_CPU if on_cpu else GROUP_COST_GPU
+        model.token_embeddings.sparse = on_cpu and arguments.sparse_updates
+        optimizers = make_optimizers(model, arguments.lr, arguments.weight_decay)
+        # Adam is indifferent to the scale of a gradient, and the rows of the table hardly share theirs.
+        self.clipped = [p for p in model.parameters() if p is not model.token_embeddings.weight]
         self.batch_rows = arguments.batch_size * accelerator.num_processes
         epoch_batches = -(-len(self.rows) // self.batch_rows)
         self.epoch_steps = -(-epoch_batches // arguments.gradient_accumulation_steps)
         self.total_steps = self.epoch_steps * arguments.epochs
-        self.scheduler = get_scheduler(
-            "linear", optimizer, round(arguments.warmup_ratio * self.total_steps), self.total_steps
-        )
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
-        accelerator.register_for_checkpointing(self.scheduler)
+        warmup_steps = round(arguments.warmup_ratio * self.total_steps)
+        self.schedulers = [get_scheduler("linear", o, warmup_steps, self.total_steps) for o in optimizers]
+        self.model, *self.optimizers = accelerator.prepare(model, *optimizers)
+        accelerator.register_for_checkpointing(*self.schedulers)
 
-    def load_batch(self, rows: np.ndarray) -> dict[str, Tensor]:
+    def load_batch(self, rows: np.ndarray) -> dict[str, Tensor | list]:
         """Gather this process's share of the batch of `rows`, an equal number of rows on each process.
 
         A short last batch is filled up with rows of weight zero.
@@ -271,26 +221,35 @@ class DistillationTrainer:
         size = -(-len(rows) // self.accelerator.num_processes)
         first = self.accelerator.process_index * size
         places = np.arange(first, first + size)
-        real = places < len(rows)
         mine = rows[np.minimum(places, len(rows) - 1)]
-        batch = {}
-        for name, matrix in zip(("summary", "article"), self.vectors, strict=True):
-            input_ids, attention_mask = self.columns[name].batch(mine)
-            batch[f"{name}_ids"] = torch.from_numpy(input_ids)
-            batch[f"{name}_mask"] = torch.from_numpy(attention_mask)
-            batch[f"{name}_present"] = torch.from_numpy(real & (attention_mask[:, 0] > 0))
-            batch[f"{name}_teacher"] = torch.from_numpy(matrix[mine].astype(np.float32))
-        return {key: value.to(self.accelerator.device) for key, value in batch.items()}
+        present = [(places < len(rows)) & (column.lengths_of(mine) > 0) for column in self.columns.values()]
+        return {
+            "groups": self.collate(self.columns.values(), mine),
+            "present": torch.from_numpy(np.stack(present)).to(self.accelerator.device),
+            "teacher": torch.from_numpy(np.stack([matrix[mine] for matrix in self.vectors]))
+            .to(self.accelerator.device)
+            .float(),
+        }
 
-    def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def collate(self, columns: Iterable[TokenColumn], rows: np.ndarray) -> list[list[Tensor]]:
+        """Gather texts in groups of like length, on the device; see `training_data.collate`."""
+        groups = collate(tuple(columns), rows, self.group_cost)
+        return [[torch.from_numpy(array).to(self.accelerator.device) for array in group] for group in groups]
+
+    def embed(self, groups: list[list[Tensor]], rows: int) -> Tensor:
+        """Embed groups of texts, `[2, rows, dim]`: the texts of the first column, then those of the second."""
+        parts = [self.model(input_ids, mask).sentence_embedding.float() for input_ids, mask, _ in groups]
+        vectors = parts[0].new_zeros(2 * rows, parts[0].shape[1])
+        places = torch.cat([places for *_, places in groups])
+        return vectors.index_copy(0, places, torch.cat(parts)).unflatten(0, (2, rows))
+
+    def loss(self, batch: dict[str, Tensor | list]) -> dict[str, Tensor]:
         """Return the combined loss of the batch of all processes, and its terms, each a scalar."""
-        students, targets, present = [], [], []
-        for name in ("summary", "article"):
-            output = self.model(batch[f"{name}_ids"], batch[f"{name}_mask"])
-            students.append(gather_with_gradient(output.sentence_embedding.float(), self.accelerator))
-            target = nn.functional.normalize(batch[f"{name}_teacher"] @ self.pca, dim=-1)
-            targets.append(self.accelerator.gather(target))
-            present.append(self.accelerator.gather(batch[f"{name}_present"]))
+        embeddings = self.embed(batch["groups"], batch["present"].shape[1])
+        targets = nn.functional.normalize(batch["teacher"] @ self.pca, dim=-1)
+        students = [gather_with_gradient(vectors, self.accelerator) for vectors in embeddings]
+        targets = [self.accelerator.gather(vectors) for vectors in targets]
+        present = [self.accelerator.gather(here) for here in batch["present"]]
         student = torch.cat([vectors[here] for vectors, here in zip(students, present, strict=True)])
         target = torch.cat([vectors[here] for vectors, here in zip(targets, present, strict=True)])
         pairs = present[0] & present[1]
@@ -311,31 +270,41 @@ class DistillationTrainer:
         self.model.eval()
         sums: dict[str, float] = {}
         # The same batches whatever the number of processes or the training batch: comparable figures.
-        for rows in length_bucketed_batches(self.val_rows, self.lengths[self.val_rows], 256, seed=None):
+        for rows in length_bucketed_batches(
+            self.val_rows, self.lengths[self.val_rows], EVALUATION_BATCH, seed=None
+        ):
             for name, value in self.loss(self.load_batch(rows)).items():
                 sums[name] = sums.get(name, 0.0) + value.item() * len(rows)
+        metrics = {f"val/{name}": value / len(self.val_rows) for name, value in sums.items()}
+        if self.dev:
+            *columns, scores = self.dev
+            order = np.argsort(columns[0].lengths + columns[1].lengths, kind="stable")
+            cosines = np.zeros(len(scores))
+            for i in range(0, len(order), EVALUATION_BATCH):
+                rows = order[i : i + EVALUATION_BATCH]
+                first, second = self.embed(self.collate(columns, rows), len(rows))
+                cosines[rows] = (first * second).sum(-1).cpu().numpy()
+            metrics["sts_dev/spearman"] = spearman(cosines, scores)
         self.model.train()
-        return {f"val/{name}": value / len(self.val_rows) for name, value in sums.items()}
+        return metrics
 
     def save_checkpoint(self) -> Path:
         """Save everything that resuming needs; a checkpoint under its final name is whole. The last two stay."""
         directory = self.run_directory / "checkpoints" / f"step-{self.progress.step:08d}"
         temporary = directory.with_name(f".{directory.name}.tmp")
-        self.accelerator.save_state(str(temporary))
-        if self.accelerator.is_main_process:
-            write_json(temporary / "progress.json", dataclasses.asdict(self.progress))
-            replace_directory(temporary, directory)
-            for old in sorted(directory.parent.glob("step-*"))[:-2]:
-                shutil.rmtree(old)
+        with written_in(self.run_directory):
+            self.accelerator.save_state(str(temporary))
+            self.accelerator.wait_for_everyone()
+            if self.accelerator.is_main_process:
+                finish_checkpoint(temporary, directory, dataclasses.asdict(self.progress))
         self.accelerator.wait_for_everyone()
         return directory
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint, if there is one."""
-        checkpoints = sorted((self.run_directory / "checkpoints").glob("step-*"))
-        if checkpoints:
-            self.accelerator.load_state(str(checkpoints[-1]))
-            self.progress = Progress(**read_json(checkpoints[-1] / "progress.json"))
+        """Go on from the newest whole checkpoint, if there is one."""
+        if checkpoint := newest_checkpoint(self.run_directory):
+            self.accelerator.load_state(str(checkpoint))
+            self.progress = Progress(**read_json(checkpoint / "progress.json")["progress"])
             self.accelerator.print(f"resuming at step {self.progress.step} of {self.total_steps}")
 
     def log(self, values: dict[str, float]) -> None:
@@ -390,7 +359,8 @@ class DistillationTrainer:
                     self.progress.best_metrics = metrics
                     if self.accelerator.is_main_process:
                         weights = self.accelerator.unwrap_model(self.model).state_dict()
-                        with atomic_path(self.run_directory / "best.safetensors") as temporary:
+                        best = self.run_directory / "best.safetensors"
+                        with written_in(self.run_directory), atomic_path(best) as temporary:
                             save_file(weights, temporary, metadata={"format": "pt"})
                 progress_bar.write(f"epoch {self.progress.epoch}: {describe(metrics)}", file=sys.stdout)
                 if self.progress.epoch - self.progress.best_epoch >= self.arguments.patience:
@@ -411,31 +381,43 @@ class DistillationTrainer:
             step_now = (i + 1) % arguments.gradient_accumulation_steps == 0 or i + 1 == len(batches)
             with nullcontext() if step_now else self.accelerator.no_sync(self.model):
                 terms = self.loss(self.load_batch(batches[i]))
-                self.accelerator.backward(terms["loss"])
+                self.accelerator.backward(terms["loss"] * self.accelerator.num_processes)
             if not torch.isfinite(terms["loss"]):
+                checkpoint = newest_checkpoint(self.run_directory)
                 raise InputError(
                     f"the loss is {terms['loss'].item()} at step {progress.step}, rows {batches[i].tolist()}: "
-                    f"lower --lr (now {arguments.lr}); checkpoints lie in {self.run_directory / 'checkpoints'}"
+                    f"lower --lr (now {arguments.lr}); the last good checkpoint is {checkpoint or 'none'}"
                 )
             progress.batch = i + 1
             if not step_now:
                 continue
-            self.accelerator.clip_grad_norm_(self.model.parameters(), arguments.max_grad_norm)
-            self.optimizer.step()
-            self.scheduler.step()
-            self.optimizer.zero_grad()
-            progress.step += 1
+            self.step()
             progress.seconds = time.monotonic() - started
             progress_bar.update()
             if progress.step % LOG_STEPS == 0:
                 values = {f"train/{name}": value.item() for name, value in terms.items()}
-                self.log({**values, "lr": self.scheduler.get_last_lr()[0], "seconds": progress.seconds})
+                self.log({**values, "lr": self.schedulers[0].get_last_lr()[0], "seconds": progress.seconds})
                 progress_bar.set_postfix(loss=f"{values['train/loss']:.4f}")
+                release_pages(*self.vectors, *(column.ids for column in self.columns.values()))
+            if arguments.eval_steps and progress.step % arguments.eval_steps == 0:
+                metrics = self.evaluate()
+                self.log({**metrics, "seconds": progress.seconds})
+                progress_bar.write(f"step {progress.step}: {describe(metrics)}", file=sys.stdout)
+                started = time.monotonic() - progress.seconds
             if progress.step % arguments.checkpoint_steps == 0:
                 self.save_checkpoint()
             if self.should_stop():
                 self.save_checkpoint()
                 raise KeyboardInterrupt
+
+    def step(self) -> None:
+        """Update the weights from the gradients of the batches so far."""
+        self.accelerator.clip_grad_norm_(self.clipped, self.arguments.max_grad_norm)
+        for optimizer, scheduler in zip(self.optimizers, self.schedulers, strict=True):
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+        self.progress.step += 1
 
     def request_stop(self, *_: object) -> None:
         """Ask the training loop to save and stop after the present step; a second request stops at once."""
@@ -459,7 +441,7 @@ def describe(metrics: dict[str, float]) -> str:
 def make_recipe(arguments: DistillationArguments, data_fingerprint: str, teacher: dict, processes: int) -> dict:
     """Collect all that determines the result: options, data, teacher, code, number of processes."""
     options = dataclasses.asdict(arguments)
-    for name in ("pairs", "teacher", "output", "cache", "resume", "checkpoint_steps"):
+    for name in ("pairs", "teacher", "output", "cache", "resume", "checkpoint_steps", "eval_steps", "sts_dev"):
         del options[name]
     model_file = Path(modeling_asterisk.__file__)
     code = fingerprint(Path(__file__), model_file, model_file.with_name("configuration_asterisk.py"))
@@ -548,7 +530,16 @@ def main() -> None:
     if arguments.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     accelerator.init_trackers("")
-    trainer = DistillationTrainer(arguments, accelerator, model, columns, tuple(vectors), pca, rows, recipe)
+    dev = None
+    if arguments.sts_dev:
+        scored = load_scored_pairs(arguments.sts_dev)
+        backend = tokenizer.backend_tokenizer
+        dev = (
+            tokenize_texts(scored.sentences1, backend, arguments.max_length),
+            tokenize_texts(scored.sentences2, backend, arguments.max_length),
+            scored.scores,
+        )
+    trainer = DistillationTrainer(arguments, accelerator, model, columns, tuple(vectors), pca, rows, dev)
     if arguments.resume:
         trainer.resume()
     accelerator.print(
@@ -566,7 +557,7 @@ def main() -> None:
 
     if accelerator.is_main_process:
         model.load_state_dict(load_file(directory / "best.safetensors"))
-        with atomic_directory(arguments.output) as temporary:
+        with written_in(directory), atomic_directory(arguments.output) as temporary:
             save_sentence_transformer(model, tokenizer, temporary)
             write_json(
                 temporary / "training_state.json",

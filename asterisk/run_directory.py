@@ -1,9 +1,15 @@
 """The directory beside a model in training: its recipe, checkpoints, metrics and plot."""
 
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from asterisk.console import InputError, fingerprint, read_json, replace_directory, write_json
+from asterisk.tokenization import first_line
 
 
 def run_directory(output: Path) -> Path:
@@ -38,3 +44,47 @@ def prepare_run(output: Path, recipe: dict, resume: bool) -> bool:
     elif not resume:
         shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     return True
+
+
+def finish_checkpoint(temporary: Path, checkpoint: Path, progress: dict) -> None:
+    """Give a saved checkpoint its name, with the sizes of its files noted; keep it and the one before."""
+    sizes = {str(file.relative_to(temporary)): file.stat().st_size for file in temporary.rglob("*.*")}
+    write_json(temporary / "progress.json", {"progress": progress, "sizes": sizes})
+    replace_directory(temporary, checkpoint)
+    for old in sorted(checkpoint.parent.glob("step-*"))[:-2]:
+        shutil.rmtree(old)
+
+
+def newest_checkpoint(directory: Path) -> Path | None:
+    """Return the newest whole checkpoint of a run, or None if it has no checkpoint.
+
+    Raises:
+        InputError: If there are checkpoints, and all are damaged.
+    """
+    checkpoints = sorted((directory / "checkpoints").glob("step-*"), reverse=True)
+    for checkpoint in checkpoints:
+        sizes = read_json(checkpoint / "progress.json").get("sizes", {})
+        damaged = [
+            name
+            for name, size in sizes.items()
+            if not (checkpoint / name).is_file() or (checkpoint / name).stat().st_size != size
+        ]
+        if sizes and not damaged:
+            return checkpoint
+        print(f"{checkpoint}: {', '.join(damaged) or 'progress.json'} is damaged; not used", file=sys.stderr)
+    if checkpoints:
+        raise InputError(f"{directory}: no whole checkpoint is left; delete that directory to start over")
+    return None
+
+
+@contextmanager
+def written_in(directory: Path) -> Iterator[None]:
+    """Turn what libraries raise when a disk is full into an InputError that names the way on."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        kept = sorted((directory / "checkpoints").glob("step-*"))
+        way = f"then go on from {kept[-1].name} with --resume" if kept else "then start again"
+        raise InputError(
+            f"{directory}: cannot be written to ({first_line(error)}); free some space, {way}"
+        ) from error

@@ -5,7 +5,8 @@ Everything is memory-mapped, and a batch is gathered by array operations alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import mmap
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,13 +16,12 @@ from tqdm import tqdm
 
 from asterisk.console import InputError, atomic_path, fingerprint, read_json
 from asterisk.hub import model_directory, public_name
-from asterisk.tokenization import first_line, token_texts
+from asterisk.tokenization import first_line
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer
     from tokenizers import Tokenizer
-    from transformers import PreTrainedTokenizerFast
 
 COLUMNS = ("summary", "article")
 TEACHER_FILES = {"summary": "teacher_summaries.npy", "article": "teacher_articles.npy"}
@@ -123,21 +123,6 @@ def load_teacher_model(name: str, device: str | None = None) -> tuple[SentenceTr
     }
 
 
-def teacher_token_vectors(tokenizer: PreTrainedTokenizerFast, teacher: str, path: Path, device: str) -> np.ndarray:
-    """Embed each vocabulary entry with the teacher, `[vocab_size, teacher_dim]` float16, kept in `path`."""
-    if not path.exists():
-        model, _ = load_teacher_model(teacher, device)
-        texts = token_texts(tokenizer)
-        batch = 4096
-        parts = [
-            model.encode(texts[i : i + batch], batch_size=256, normalize_embeddings=True, show_progress_bar=False)
-            for i in tqdm(range(0, len(texts), batch), desc="vocabulary through the teacher", unit_scale=batch)
-        ]
-        with atomic_path(path) as temporary, temporary.open("wb") as stream:
-            np.save(stream, np.concatenate(parts).astype(np.float16))
-    return np.load(path)
-
-
 def has_fast_bf16(device_type: str) -> bool:
     """Say whether the device multiplies bfloat16 matrices in hardware; elsewhere emulation makes them slow."""
     import torch
@@ -178,14 +163,37 @@ class TokenColumn:
         """Number of tokens in each row, `[rows]`."""
         return np.diff(self.offsets)
 
-    def batch(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Gather `input_ids` and `attention_mask` of `rows`, int64 `[len(rows), longest]`, padded with 0."""
-        starts, lengths = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
-        places = np.arange(max(1, lengths.max()))
-        mask = places < lengths[:, None]
+    def lengths_of(self, rows: np.ndarray) -> np.ndarray:
+        """Return the number of tokens in each of `rows`, `[len(rows)]`."""
+        return self.offsets[rows + 1] - self.offsets[rows]
+
+    def batch(self, rows: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Gather `input_ids` and `attention_mask` of `rows`, int64 `[len(rows), width]`, padded with 0."""
+        places = np.arange(width)
+        mask = places < self.lengths_of(rows)[:, None]
         ids = np.zeros(mask.shape, dtype=np.int64)
-        ids[mask] = self.ids[(starts[:, None] + places)[mask]]
+        ids[mask] = self.ids[(self.offsets[rows][:, None] + places)[mask]]
         return ids, mask.astype(np.int64)
+
+
+def release_pages(*arrays: np.ndarray) -> None:
+    """Let go of the pages of memory-mapped arrays that were read so far; the system keeps what it has room for.
+
+    Otherwise a process that reads rows here and there comes to hold the whole file in its resident memory.
+    """
+    for array in arrays:
+        pages = getattr(array, "_mmap", None)
+        if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
+            pages.madvise(mmap.MADV_DONTNEED)
+
+
+def tokenize_texts(texts: list[str], tokenizer: Tokenizer, max_length: int) -> TokenColumn:
+    """Tokenise a few texts, cut at `max_length` tokens, into memory."""
+    backend = type(tokenizer).from_str(tokenizer.to_str())
+    backend.no_padding()
+    backend.enable_truncation(max_length)
+    ids = [np.array(encoding.ids, dtype=np.int32) for encoding in backend.encode_batch_fast(texts)]
+    return TokenColumn(np.concatenate(ids), np.cumsum([0, *map(len, ids)]))
 
 
 def tokenize_pairs(
@@ -230,6 +238,47 @@ def tokenize_pairs(
     return columns
 
 
+def length_groups(lengths: np.ndarray, group_cost: int) -> list[np.ndarray]:
+    """Split texts into groups of like length, each to be padded to its own longest text only.
+
+    Args:
+        lengths: Number of tokens of each text, `[texts]`; texts without tokens are left out.
+        group_cost: What one group more costs, in tokens; a group is split while that saves more padding.
+
+    Returns:
+        The places of the texts of each group, the shortest first.
+    """
+    order = np.argsort(lengths, kind="stable")
+    order = order[lengths[order] > 0]
+    if len(order) < 2:
+        return [order] * len(order)
+    ascending = lengths[order]
+    saved = np.arange(1, len(order)) * (ascending[-1] - ascending[:-1])
+    if saved.max() <= group_cost:
+        return [order]
+    parts = np.split(order, [saved.argmax() + 1])
+    return [part[group] for part in parts for group in length_groups(lengths[part], group_cost)]
+
+
+def collate(
+    columns: Sequence[TokenColumn], rows: np.ndarray, group_cost: int
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Gather the texts of `rows` from every column in groups of like length (see `length_groups`).
+
+    Returns:
+        `input_ids`, `attention_mask` (both `[texts, tokens]`) and places (`[texts]`) of each group. A place counts
+        through the rows of the first column, then through those of the second.
+    """
+    lengths = np.concatenate([column.lengths_of(rows) for column in columns])
+    groups = []
+    for places in length_groups(lengths, group_cost):
+        width, column_of = lengths[places].max(), places // len(rows)
+        parts = [column.batch(rows[places[column_of == i] % len(rows)], width) for i, column in enumerate(columns)]
+        ids, mask = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        groups.append((ids, mask, places[np.argsort(column_of, kind="stable")]))
+    return groups
+
+
 def length_bucketed_batches(
     rows: np.ndarray, lengths: np.ndarray, batch_size: int, seed: int | None
 ) -> list[np.ndarray]:
@@ -253,32 +302,3 @@ def length_bucketed_batches(
     order = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in blocks])
     batches = [rows[order[i : i + batch_size]] for i in range(0, len(order), batch_size)]
     return [batches[i] for i in rng.permutation(len(batches))]
-
-
-def fit_pca(vectors: list[np.ndarray], rows: np.ndarray, dim: int) -> np.ndarray:
-    """Fit the map from the teacher's space to the student's, `[teacher_dim, dim]` float32.
-
-    Its orthonormal columns are the leading eigenvectors of the second-moment matrix (not centred: a shift
-    would change the cosines), largest first, so that the first k dimensions of a mapped vector are its best k.
-
-    Args:
-        vectors: Teacher matrices, each `[rows, teacher_dim]`, read in blocks.
-        rows: Row numbers to fit on.
-        dim: Size of the student's embedding, at most `teacher_dim`.
-
-    Raises:
-        InputError: If the teacher has fewer dimensions than the student.
-    """
-    teacher_dim = vectors[0].shape[1]
-    if teacher_dim < dim:
-        raise InputError(
-            f"the teacher has {teacher_dim} dimensions, the student {dim}: choose a smaller --projection_dim"
-        )
-    moment = np.zeros((teacher_dim, teacher_dim))
-    for matrix in vectors:
-        for start in range(0, len(rows), 8192):
-            block = matrix[rows[start : start + 8192]].astype(np.float32)
-            moment += block.T @ block
-    basis = np.linalg.eigh(moment)[1][:, ::-1][:, :dim]
-    # An eigenvector's sign is arbitrary; fixing it makes the map a function of the data alone.
-    return (basis * np.sign(basis[np.abs(basis).argmax(0), np.arange(dim)])).astype(np.float32)

@@ -14,6 +14,7 @@ import csv
 import gzip
 import hashlib
 import json
+import random
 import re
 import sqlite3
 import sys
@@ -222,6 +223,19 @@ def source_state(dataset: str) -> dict:
     return {"source": dataset, "files": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]}
 
 
+def split_share(source: str) -> tuple[str, float]:
+    """Split `SOURCE=SHARE` into the source and the share of its rows to read, 1 if none is given."""
+    name, _, share = source.rpartition("=")
+    if not name:
+        return source, 1.0
+    try:
+        if 0 < float(share) <= 1:
+            return name, float(share)
+    except ValueError:
+        pass
+    raise InputError(f"--dataset {source}: the share after = must be more than 0 and at most 1")
+
+
 def read_source(dataset: str, args: argparse.Namespace, tally: Tally) -> Iterator[Record]:
     """Return the reader of a source."""
     if dataset == "docstrings":
@@ -261,7 +275,11 @@ def text_of(record: dict, column: str) -> str:
 def raw_pairs(dataset: str, args: argparse.Namespace, tally: Tally) -> Iterator[tuple[str, str]]:
     """Yield the (summary, article) texts of one source, not yet clean."""
     columns = []
+    dataset, share = split_share(dataset)
+    chance = random.Random(f"{args.seed} {dataset}")
     for where, record in read_source(dataset, args, tally):
+        if share < 1 and chance.random() >= share:
+            continue
         columns = columns or choose_columns(dataset, record, args.columns)
         try:
             summary, article = (text_of(record, column) for column in columns)
@@ -351,14 +369,15 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     sources = "a Hub id, a local datasets directory, .tsv/.csv/.jsonl/.txt files (also .gz), or: docstrings"
     newsroom = ["LogeshChandran/newsroom"]
-    add("--dataset", nargs="+", default=newsroom, help=f"{sources} (default: {newsroom[0]})")
+    shares = "SOURCE=0.1 reads a tenth of its rows"
+    add("--dataset", nargs="+", default=newsroom, help=f"{sources}; {shares} (default: {newsroom[0]})")
     columns = "default: summary text for newsroom, the first two of a .tsv or .csv, else summary article"
     add("--columns", nargs=2, metavar=("SUMMARY", "ARTICLE"), help=f"the columns to read ({columns})")
     add("--split", default="train", help="split of a dataset (default: %(default)s)")
     add("--limit", type=int, default=0, help="rows to keep, 0 for all (default: %(default)s)")
     add("--min_chars", type=int, default=8, help="shortest text kept, in characters (default: %(default)s)")
     add("--max_chars", type=int, default=10000, help="longest text kept, in characters (default: %(default)s)")
-    add("--seed", type=int, default=0, help="order in which docstrings are read (default: %(default)s)")
+    add("--seed", type=int, default=0, help="order of docstrings, choice of a share (default: %(default)s)")
     add("--strict", action="store_true", help="stop at the first malformed row (default: skip and count)")
     add("--output", type=Path, default=Path("data/pairs"), help="directory to write (default: %(default)s)")
     return parser.parse_args()
@@ -371,7 +390,7 @@ def main() -> None:
         raise InputError(f"--limit is {args.limit}: it must be 0 (all rows) or more")
     state = {
         "arguments": {name: value for name, value in vars(args).items() if name != "output"},
-        "sources": [source_state(dataset) for dataset in args.dataset],
+        "sources": [source_state(split_share(dataset)[0]) for dataset in args.dataset],
         "code": fingerprint(Path(__file__)),
     }
     old = read_json(args.output / STATE)

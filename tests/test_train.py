@@ -15,10 +15,10 @@ from tokenizers import Tokenizer
 
 import train_accelerate
 from asterisk.console import InputError
+from asterisk.distillation import fit_pca
 from asterisk.tokenization import build_tokenizer
 from asterisk.training_data import (
     PairTexts,
-    fit_pca,
     length_bucketed_batches,
     load_pairs,
     split_rows,
@@ -97,7 +97,7 @@ def test_token_batches_are_the_tokenizers(pairs, tmp_path):
     assert (np.diff(rows) < 0).any()
     for name in ("summary", "article"):
         texts = dataset[rows][name]
-        ids, mask = columns[name].batch(rows)
+        ids, mask = columns[name].batch(rows, 14)
         for row, text in enumerate(texts):
             expected = tokenizer(text, truncation=True, max_length=12)["input_ids"] if text else []
             assert ids[row][mask[row] == 1].tolist() == expected
@@ -161,7 +161,7 @@ def test_second_run_is_up_to_date(train, trained):
 
 
 def test_early_stopping(train, tmp_path):
-    result = train(tmp_path / "model", "--lr", 0, "--epochs", 9, "--patience", 2)
+    result = train(tmp_path / "model", "--lr", 1e-12, "--epochs", 9, "--patience", 2)
     assert result.code == 0, result.err
     assert "no better for 2 epochs: stopping" in result.out
     assert state(tmp_path / "model")["epochs"] == 3
