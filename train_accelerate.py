@@ -568,6 +568,7 @@ def main() -> None:
                     "data": describe_pairs(arguments.pairs),
                     "rows": {"training": len(rows[0]), "held_out": len(rows[1])},
                     "metrics": metrics,
+                    "parameters": model.num_parameters(),
                     "epochs": trainer.progress.epoch,
                     "best_epoch": trainer.progress.best_epoch,
                     "seconds": round(time.time() - started, 1),

@@ -38,6 +38,19 @@ def plot_agreement(cosines: dict[str, np.ndarray], teacher_cosines: np.ndarray, 
     save(figure, path)
 
 
+def plot_ablations(rows: dict[str, dict], path: Path) -> None:
+    """Draw the scores of each run, one line of dots a run, with the base's as vertical lines."""
+    figure, axis = plt.subplots(figsize=(8, 0.32 * len(rows) + 1.2), layout="constrained")
+    for task, marker in (("stsb.dev", "o"), ("sickr.trial", "s")):
+        line = axis.plot([row[task] for row in rows.values()], list(rows), marker, label=task)[0]
+        axis.axvline(rows["base"][task], color=line.get_color(), linewidth=1, alpha=0.5)
+    axis.invert_yaxis()
+    axis.set(xlabel="Spearman, %")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    save(figure, path)
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG."""
     with atomic_path(path) as temporary:

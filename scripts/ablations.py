@@ -1,0 +1,175 @@
+"""Measure what each choice of the recipe is worth: one short training run per change, all on the same rows.
+
+    python scripts/ablations.py --pairs data/pairs --teacher build/teacher --data-dir DIRECTORY
+
+Every run passes once over the same text pairs. It is judged on STS-B dev and SICK-R trial (Spearman of the
+cosines, in percent) and by the mean cosine to the teacher on held-out pairs. A finished run is not done again.
+Writes `ablations.md`, `ablations.json` and `ablations.png` into the directory of results.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+
+from tqdm import tqdm
+
+import train_accelerate
+from asterisk.console import InputError, atomic_path, read_json, run, write_json
+from asterisk.evaluation_data import ScoredPairs, load_scored_pairs, spearman
+from asterisk.plots import plot_ablations
+from asterisk.run_directory import run_directory
+from asterisk.training_data import describe_pairs
+
+BASE = {
+    "tokenizer": "wordpiece:30000",
+    "max_length": 64,
+    "epochs": 1,
+    "batch_size": 128,
+    "lr": 1.5e-3,
+    "distill_alpha": 1.0,
+    "similarity_weight": 5.0,
+    "val_split": 0.02,
+    "seed": 0,
+}
+DEFAULTS = {"batch_size": 32, "lr": 2e-4, "distill_alpha": 0.5, "similarity_weight": 1.0}
+VARIANTS = {
+    "base": {},
+    "alpha 0.75": {"distill_alpha": 0.75},
+    "alpha 0.5": {"distill_alpha": 0.5},
+    "alpha 0.25": {"distill_alpha": 0.25},
+    "alpha 0 (InfoNCE alone)": {"distill_alpha": 0.0},
+    "no similarity term": {"similarity_weight": 0.0},
+    "similarity weight 20": {"similarity_weight": 20.0},
+    "no warm start": {"init_from_teacher": False},
+    "learning rate 5e-4": {"lr": 5e-4},
+    "learning rate 3e-3": {"lr": 3e-3},
+    "batch 32": {"batch_size": 32},
+    "batch 512": {"batch_size": 512},
+    "dense table updates": {"sparse_updates": False},
+    "token vectors 128 wide": {"embedding_size": 128},
+    "token vectors 512 wide": {"embedding_size": 0},
+    "feed-forward 1024": {"intermediate_size": 1024},
+    "feed-forward 2048": {"intermediate_size": 2048},
+    "WordPiece 16,000": {"tokenizer": "wordpiece:16000"},
+    "byte-level BPE 16,000": {"tokenizer": "bpe:16000"},
+    "byte-level BPE 32,000": {"tokenizer": "bpe:32000"},
+    "GPT-2 BPE": {"tokenizer": "openai-community/gpt2"},
+    "defaults of make train": DEFAULTS,
+}
+
+
+def train(name: str, arguments: argparse.Namespace) -> Path:
+    """Train one variant, or find it trained; return the model's directory.
+
+    Raises:
+        InputError: If training refuses, with its line.
+    """
+    output = arguments.output / name.replace(" ", "-")
+    options = BASE | VARIANTS[name]
+    if options["tokenizer"] == "openai-community/gpt2":
+        options["tokenizer"] = arguments.gpt2
+    command = [sys.executable, train_accelerate.__file__, "--resume", f"--output={output}"]
+    command += [f"--{key}={getattr(arguments, key)}" for key in ("pairs", "teacher", "cache")]
+    command += [f"--{key}={value}" for key, value in options.items()]
+    child = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    if child.returncode:
+        lines = child.stderr.strip().splitlines() or [f"exit code {child.returncode}"]
+        raise InputError(f"{name}: {lines[-1].removeprefix('error: ')}")
+    return output
+
+
+def score(model: Path, tasks: dict[str, ScoredPairs]) -> dict[str, float]:
+    """Return Spearman's correlation on each task, in percent."""
+    from sentence_transformers import SentenceTransformer
+
+    encoder = SentenceTransformer(str(model), device="cpu", trust_remote_code=True, local_files_only=True)
+    scores = {}
+    for name, pairs in tasks.items():
+        first, second = (
+            encoder.encode(texts, show_progress_bar=False) for texts in (pairs.sentences1, pairs.sentences2)
+        )
+        scores[name] = round(spearman((first * second).sum(1), pairs.scores), 2)
+    return scores
+
+
+def training_seconds(model: Path) -> float:
+    """Return the seconds that the training steps took, by the last line of the run that says so."""
+    lines = (run_directory(model) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return next(row["seconds"] for row in map(json.loads, reversed(lines)) if "seconds" in row)
+
+
+def render(rows: dict[str, dict], facts: dict) -> str:
+    """Lay out the figures as a Markdown page."""
+    base = rows["base"]
+    lines = [
+        "# What each choice of the recipe is worth",
+        "",
+        f"One pass over the same {facts['pairs']:,} text pairs, one change at a time from the base recipe: "
+        + ", ".join(f"{key} {value}" for key, value in BASE.items())
+        + ". Spearman of the cosines, in percent, on STS-B dev and SICK-R trial; cosine to the teacher on held-out "
+        "pairs; seconds of the training steps, on a machine that did other work besides.",
+        "",
+        "| run | STS-B dev | SICK-R trial | cosine to teacher | parameters, M | seconds |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, row in rows.items():
+        cells = [
+            f"{row[task]:.2f}" + ("" if row is base else f" ({row[task] - base[task]:+.2f})")
+            for task in ("stsb.dev", "sickr.trial")
+        ]
+        cells += [f"{row['cosine']:.4f}", f"{row['parameters'] / 1e6:.1f}", f"{row['seconds']:.0f}"]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += ["", "![figures of the table](ablations.png)", ""]
+    lines += ["; ".join(f"{key}: {value}" for key, value in facts.items()), ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("--pairs", type=Path, default=Path("data/pairs"), help="text pairs to train on")
+    add("--teacher", type=Path, default=Path("build/teacher"), help="the teacher's vectors of them")
+    add("--cache", type=Path, default=Path("build/cache"), help="tokenised text and the teacher's token vectors")
+    add("--data-dir", type=Path, required=True, help="directory with stsb.dev.tsv and sickr.trial.tsv")
+    add("--gpt2", default="openai-community/gpt2", help="Hub id or directory of the GPT-2 tokenizer")
+    add("--output", type=Path, default=Path("build/ablations"), help="directory of the trained models")
+    add("--results", type=Path, default=Path("results"), help="directory of the table")
+    arguments = parser.parse_args()
+    tasks = {name: load_scored_pairs(arguments.data_dir / f"{name}.tsv") for name in ("stsb.dev", "sickr.trial")}
+    rows = {}
+    for name in tqdm(VARIANTS, desc="ablations", unit=" runs"):
+        model = train(name, arguments)
+        if not (row := read_json(run_directory(model) / "ablation.json")):
+            state = read_json(model / "training_state.json")
+            row = {
+                **score(model, tasks),
+                "cosine": 1 - state["metrics"]["val/cosine"],
+                "parameters": state["parameters"],
+                "seconds": training_seconds(model),
+            }
+            write_json(run_directory(model) / "ablation.json", row)
+        rows[name] = row
+        tqdm.write(f"{name}: {row}")
+    facts = {
+        "pairs": describe_pairs(arguments.pairs)["counts"]["kept"],
+        "seed": BASE["seed"],
+        "machine": f"{platform.machine()}, CPU",
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        **{name: version(name) for name in ("torch", "transformers")},
+    }
+    write_json(arguments.results / "ablations.json", {"run": facts, "base": BASE, "figures": rows})
+    with atomic_path(arguments.results / "ablations.md") as temporary:
+        temporary.write_text(render(rows, facts), encoding="utf-8")
+    plot_ablations(rows, arguments.results / "ablations.png")
+
+
+if __name__ == "__main__":
+    run(main)
