@@ -68,7 +68,7 @@ def fit_pca(vectors: list[np.ndarray], rows: np.ndarray, dim: int) -> np.ndarray
         dim: Size of the student's embedding, at most `teacher_dim`.
 
     Raises:
-        InputError: If the teacher has fewer dimensions than the student.
+        InputError: If the teacher has fewer dimensions than the student, or its vectors are not finite.
     """
     teacher_dim = vectors[0].shape[1]
     if teacher_dim < dim:
@@ -80,6 +80,8 @@ def fit_pca(vectors: list[np.ndarray], rows: np.ndarray, dim: int) -> np.ndarray
         for start in range(0, len(rows), 8192):
             block = matrix[rows[start : start + 8192]].astype(np.float32)
             moment += block.T @ block
+    if not np.isfinite(moment).all():
+        raise InputError("the teacher's vectors hold NaN or infinity; run scripts/precompute_teacher.py again")
     basis = np.linalg.eigh(moment)[1][:, ::-1][:, :dim]
     # An eigenvector's sign is arbitrary; fixing it makes the map a function of the data alone.
     return (basis * np.sign(basis[np.abs(basis).argmax(0), np.arange(dim)])).astype(np.float32)

@@ -76,7 +76,7 @@ def train(name: str, arguments: argparse.Namespace) -> Path:
     command = [sys.executable, train_accelerate.__file__, "--resume", f"--output={output}"]
     command += [f"--{key}={getattr(arguments, key)}" for key in ("pairs", "teacher", "cache")]
     command += [f"--{key}={value}" for key, value in options.items()]
-    child = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    child = subprocess.run(command, capture_output=True, text=True, check=False)
     if child.returncode:
         lines = child.stderr.strip().splitlines() or [f"exit code {child.returncode}"]
         raise InputError(f"{name}: {lines[-1].removeprefix('error: ')}")
@@ -111,8 +111,8 @@ def render(rows: dict[str, dict], facts: dict) -> str:
         "",
         f"One pass over the same {facts['pairs']:,} text pairs, one change at a time from the base recipe: "
         + ", ".join(f"{key} {value}" for key, value in BASE.items())
-        + ". Spearman of the cosines, in percent, on STS-B dev and SICK-R trial; cosine to the teacher on held-out "
-        "pairs; seconds of the training steps, on a machine that did other work besides.",
+        + ". Spearman of the cosines, in percent, on STS-B dev and SICK-R trial; cosine to the teacher on "
+        "held-out pairs; seconds of the training steps, on a machine that did other work besides.",
         "",
         "| run | STS-B dev | SICK-R trial | cosine to teacher | parameters, M | seconds |",
         "|---|---:|---:|---:|---:|---:|",

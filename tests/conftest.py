@@ -4,6 +4,7 @@ All are made once in a session, by the project's own commands, without a network
 """
 
 import io
+import json
 import os
 import random
 import signal
@@ -53,6 +54,24 @@ def write_pairs(directory, pairs):
     features = datasets.Features(dict.fromkeys(("summary", "article"), datasets.Value("string")))
     datasets.Dataset.from_list(pairs, features=features).save_to_disk(str(directory))
     return directory
+
+
+def losses(output):
+    """Read what a run recorded, less the times."""
+    lines = (output.with_name(f"{output.name}.run") / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+def weights(output):
+    return (output / "model.safetensors").read_bytes()
+
+
+def refused(result):
+    """Return the one line that tells the user about his mistake."""
+    assert result.code == 2, result
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    return result.err
 
 
 @pytest.fixture(scope="session")
@@ -190,3 +209,20 @@ def exported(export, trained):
     result = export(trained)
     assert result.code == 0, result.err
     return trained
+
+
+@pytest.fixture
+def at_step(monkeypatch):
+    """Do something right after an optimiser step."""
+
+    from train_accelerate import DistillationTrainer
+
+    def install(step, action):
+        should_stop = DistillationTrainer.should_stop
+        monkeypatch.setattr(
+            DistillationTrainer,
+            "should_stop",
+            lambda self: (self.progress.step == step and action()) or should_stop(self),
+        )
+
+    return install

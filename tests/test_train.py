@@ -1,15 +1,11 @@
 """Training: batches, the PCA map, reproducible runs, stopping and going on, what is refused and written."""
 
 import json
-import shlex
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import MINIATURE, ROWS, invent_pairs, write_pairs
+from conftest import ROWS, invent_pairs, losses, refused, weights, write_pairs
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
@@ -24,44 +20,10 @@ from asterisk.training_data import (
     split_rows,
     tokenize_pairs,
 )
-from train_accelerate import DistillationTrainer
-
-
-def losses(output):
-    """Read what a run recorded, less the times."""
-    lines = (output.with_name(f"{output.name}.run") / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
-
-
-def weights(output):
-    return (output / "model.safetensors").read_bytes()
 
 
 def state(output):
     return json.loads((output / "training_state.json").read_text())
-
-
-def refused(result):
-    """Return the one line that tells the user about his mistake."""
-    assert result.code == 2, result
-    assert result.err.startswith("error: ")
-    assert result.err.count("\n") == 1
-    return result.err
-
-
-@pytest.fixture
-def at_step(monkeypatch):
-    """Do something right after an optimiser step."""
-
-    def install(step, action):
-        should_stop = DistillationTrainer.should_stop
-        monkeypatch.setattr(
-            DistillationTrainer,
-            "should_stop",
-            lambda self: (self.progress.step == step and action()) or should_stop(self),
-        )
-
-    return install
 
 
 # What training reads
@@ -168,47 +130,6 @@ def test_early_stopping(train, tmp_path):
     assert state(tmp_path / "model")["best_epoch"] == 1
 
 
-def test_ctrl_c_saves_and_the_printed_command_goes_on(train, trained, run_command, at_step, tmp_path, monkeypatch):
-    output = tmp_path / "model"
-    with monkeypatch.context():
-        at_step(18, lambda: signal.raise_signal(signal.SIGINT))
-        result = train(output)
-        monkeypatch.undo()
-    assert result.code == 130
-    message, _, command = result.err.strip().splitlines()[-1].partition("; go on with: ")
-    assert message == "stopped at step 18"
-    assert not output.exists()
-
-    changed = train(output, "--resume", "--lr", 0.002)
-    assert "its checkpoints were made with another lr; train with the same" in refused(changed)
-
-    words = shlex.split(command)
-    arguments = words[words.index("train_accelerate.py") + 1 :]
-    assert "--resume" in arguments
-    result = run_command(train_accelerate, *arguments)
-    assert result.code == 0, result.err
-    assert "resuming at step 18 of 24" in result.out
-    assert weights(output) == weights(trained)
-    assert losses(output) == losses(trained)
-
-
-@pytest.mark.parametrize(("checkpoint_steps", "first"), [(12, 12), (500, 0)])
-def test_crash_leaves_no_trace(train, trained, at_step, tmp_path, monkeypatch, checkpoint_steps, first):
-    def crash():
-        raise RuntimeError("power cut")
-
-    output = tmp_path / "model"
-    with monkeypatch.context():
-        at_step(18, crash)
-        with pytest.raises(RuntimeError, match="power cut"):
-            train(output, "--checkpoint_steps", checkpoint_steps)
-        monkeypatch.undo()
-    result = train(output, "--resume")
-    assert (f"resuming at step {first} of 24" in result.out) == (first > 0)
-    assert weights(output) == weights(trained)
-    assert losses(output) == losses(trained), "every step and every epoch is recorded once"
-
-
 def test_accumulated_batches_make_one_step(train, tmp_path):
     result = train(
         tmp_path / "model", "--gradient_accumulation_steps", 4, "--epochs", 1, "--gradient_checkpointing"
@@ -224,25 +145,6 @@ def test_gpt2_width_without_teacher_start(train, tmp_path):
     assert result.code == 0, result.err
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert (config["vocab_size"], config["embedding_size"]) == (400, None)
-
-
-@pytest.mark.slow
-def test_two_processes_train_like_one_with_the_double_batch(train, pairs, teacher_vectors, tmp_path):
-    one = train(tmp_path / "one", "--epochs", 1, "--batch_size", 32)
-    assert one.code == 0, one.err
-    paths = ("--pairs", pairs, "--teacher", teacher_vectors, "--cache", tmp_path, "--output", tmp_path / "two")
-    command = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", 2, train_accelerate.__file__)
-    two = subprocess.run(
-        list(map(str, (*command, *paths, *MINIATURE, "--epochs", 1))),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert two.returncode == 0, two.stderr
-    for first, second in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
-        assert second == pytest.approx(first, rel=1e-3)
-    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
-    assert max(np.abs(first[name] - second[name]).max() for name in first) < 1e-3
 
 
 # What is refused
