@@ -370,12 +370,15 @@ class DistillationTrainer:
                     break
         return self.progress.best_metrics
 
+    def epoch_batches(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Cut `rows` into the batches of the present epoch."""
+        seed = self.arguments.seed * 1000 + self.progress.epoch
+        return length_bucketed_batches(rows, self.lengths[rows], self.batch_rows, seed)
+
     def train_epoch(self, progress_bar: tqdm) -> None:
         """Train on the rest of the present epoch."""
         arguments, progress = self.arguments, self.progress
-        batches = length_bucketed_batches(
-            self.rows, self.lengths[self.rows], self.batch_rows, seed=arguments.seed * 1000 + progress.epoch
-        )
+        batches = self.epoch_batches(self.rows)
         started = time.monotonic() - progress.seconds
         for i in range(progress.batch, len(batches)):
             step_now = (i + 1) % arguments.gradient_accumulation_steps == 0 or i + 1 == len(batches)

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from asterisk.console import InputError, atomic_path
 from asterisk.tokenization import token_texts
-from asterisk.training_data import load_teacher_model
+from asterisk.training_data import encode_in_token_batches, load_teacher_model
 from modeling_asterisk import AsteriskModel
 
 SIF_A = 1e-3  # `a` of smooth inverse frequency: tokens rarer than this share of the text keep their length
@@ -98,7 +98,7 @@ def teacher_token_vectors(tokenizer: PreTrainedTokenizerFast, teacher: str, path
         model, _ = load_teacher_model(teacher, device)
         batch = 4096
         parts = [
-            model.encode(texts[i : i + batch], batch_size=256, normalize_embeddings=True, show_progress_bar=False)
+            encode_in_token_batches(model, texts[i : i + batch], 1024)
             for i in tqdm(range(0, len(texts), batch), desc="vocabulary through the teacher", unit_scale=batch)
         ]
         vectors = np.concatenate(parts).astype(np.float16)

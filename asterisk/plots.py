@@ -51,6 +51,17 @@ def plot_ablations(rows: dict[str, dict], path: Path) -> None:
     save(figure, path)
 
 
+def plot_memory(peaks: dict[str, dict[int, float]], path: Path) -> None:
+    """Draw the peak memory in MB of each step over the number of rows."""
+    figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+    for step, values in peaks.items():
+        axis.plot(list(values), list(values.values()), "o-", label=step)
+    axis.set(xscale="log", xlabel="rows", ylabel="peak resident memory, MB", ylim=(0, None))
+    axis.grid(alpha=0.3)
+    axis.legend()
+    save(figure, path)
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG."""
     with atomic_path(path) as temporary:

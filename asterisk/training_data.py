@@ -42,7 +42,7 @@ def load_pairs(directory: Path) -> tuple[Dataset, str]:
         raise InputError(f"{directory}: no text pairs here; run scripts/prepare_data.py") from error
     if missing:
         raise InputError(f"{directory}: column {missing[0]!r} is missing; run scripts/prepare_data.py")
-    return pairs, fingerprint(*sorted(directory.glob("*.arrow")))
+    return pairs, fingerprint(*sorted(directory.glob("data-*.arrow")))
 
 
 def describe_pairs(directory: Path) -> dict:
@@ -121,6 +121,37 @@ def load_teacher_model(name: str, device: str | None = None) -> tuple[SentenceTr
         "revision": directory.name if "snapshots" in directory.parts else None,
         "teacher_fingerprint": fingerprint(*sorted(directory.rglob("*.safetensors"))),
     }
+
+
+def encode_in_token_batches(model: SentenceTransformer, texts: list[str], batch_tokens: int) -> np.ndarray:
+    """Embed texts, sorted by length, in batches of about `batch_tokens` tokens, padding included.
+
+    Batches of a fixed number of texts are too small to be efficient where texts are short, and overflow the caches
+    where they are long.
+
+    Args:
+        model: Any SentenceTransformer.
+        texts: The texts, `[texts]`.
+        batch_tokens: Tokens in a batch; a longer text is a batch of its own.
+
+    Returns:
+        L2-normalised vectors, `[texts, dim]` float32, in the order of the texts.
+    """
+    tokens = model.tokenizer(texts, truncation=True, max_length=model.max_seq_length)["input_ids"]
+    lengths = np.fromiter(map(len, tokens), dtype=np.int64, count=len(texts))
+    order = np.argsort(lengths, kind="stable")
+    vectors = np.zeros((len(texts), model.get_embedding_dimension()), dtype=np.float32)
+    start = 0
+    while start < len(order):
+        stop = start + 1
+        while stop < len(order) and (stop + 1 - start) * lengths[order[stop]] <= batch_tokens:
+            stop += 1
+        batch = order[start:stop]
+        vectors[batch] = model.encode(
+            [texts[i] for i in batch], batch_size=len(batch), normalize_embeddings=True, show_progress_bar=False
+        )
+        start = stop
+    return vectors
 
 
 def has_fast_bf16(device_type: str) -> bool:

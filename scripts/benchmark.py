@@ -13,6 +13,9 @@ through the loader that its users call, tokenisation included:
 
 Run it alone: beside other work PyTorch's threads, which wait for one another in a busy loop, become many times
 slower, ONNX Runtime's hardly, and the speed-ups are too good to be true.
+
+With --train it measures the speed of training and of the teacher beside plain loops, with --memory the peak
+memory of each step of the pipeline as the rows grow.
 """
 
 import argparse
@@ -32,8 +35,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from memory_growth import report_memory
 from tokenizers import Tokenizer
 from tqdm import tqdm
+from training_speed import report_training
 
 from asterisk import AsteriskEncoder
 from asterisk.console import InputError, atomic_path, run, write_json
@@ -227,7 +232,7 @@ def render_table(figures: list[dict]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in padded)
 
 
-def describe_run(arguments: argparse.Namespace, texts: int) -> dict:
+def describe_run(arguments: argparse.Namespace) -> dict:
     """Say where, when and with what the figures are taken."""
     cpuinfo = Path("/proc/cpuinfo")
     cpu = re.search(r"^(?:model name|Model)\s*: (.+)", cpuinfo.read_text() if cpuinfo.exists() else "", re.M)
@@ -239,12 +244,36 @@ def describe_run(arguments: argparse.Namespace, texts: int) -> dict:
         "threads": arguments.threads or "all",
         "load_average": round(os.getloadavg()[0], 1),
         "date": time.strftime("%Y-%m-%d"),
-        "texts": texts,
-        "repeats": arguments.repeats,
         "seed": SEED,
         "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
     }
+
+
+def report_pipeline(arguments: argparse.Namespace) -> None:
+    """Measure training or memory, print the table and write it."""
+    # Here, not above: the fresh processes whose start is timed must not load torch.
+
+    facts = describe_run(arguments)
+    if arguments.train:
+        title, name = "Speed of training", "training"
+        table, figures = report_training(
+            arguments.pairs, arguments.teacher, arguments.teacher_model, arguments.tokenizer
+        )
+    else:
+        title, name = "Memory as the rows grow", "memory"
+        pairs, _ = load_pairs(arguments.pairs)
+        table, figures = report_memory(pairs, arguments.rows, arguments.output / "memory.png")
+    write_report(arguments.output / name, title, table, figures, facts)
+
+
+def write_report(path: Path, title: str, table: str, figures: dict | list, facts: dict) -> None:
+    """Print the table; write it to `path`.md, and the figures to `path`.json."""
+    print(table)
+    notes = "; ".join(f"{key}: {value}" for key, value in facts.items())
+    write_json(path.with_suffix(".json"), {"run": facts, "figures": figures})
+    with atomic_path(path.with_suffix(".md")) as temporary:
+        temporary.write_text(f"# {title}\n\n{table}\n\n{notes}\n", encoding="utf-8")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -265,6 +294,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 means all cores")
     parser.add_argument("--repeats", type=int, default=200, help="calls for each latency")
     parser.add_argument("--output", type=Path, default=Path("build/results"), help="directory of the results")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--train", action="store_true", help="measure the speed of training and teacher instead")
+    what.add_argument(
+        "--memory", action="store_true", help="measure the memory of the pipeline as rows grow instead"
+    )
+    parser.add_argument("--teacher", type=Path, default=Path("build/teacher"), help="its vectors, for --train")
+    parser.add_argument("--tokenizer", default="wordpiece:30000", help="of the student, for --train")
+    parser.add_argument("--rows", type=int, nargs="+", default=[20_000, 200_000, 1_000_000], help="for --memory")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -276,20 +313,21 @@ def main() -> None:
         raise InputError("--texts and --repeats must be 1 or more, --threads 0 or more")
     if arguments.threads:  # read by torch and by tokenizers when they start
         os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS"), str(arguments.threads))
+    if arguments.train or arguments.memory:
+        report_pipeline(arguments)
+        return
     forms = list_forms(arguments.models, arguments.teacher_model, arguments.threads)
     if arguments.measure:
         report_fresh(next(form for form in forms if form.name == arguments.measure))
         return
     texts = choose_texts(arguments.pairs, arguments.texts)
-    facts = describe_run(arguments, len(texts))
+    facts = describe_run(arguments) | {"texts": len(texts), "repeats": arguments.repeats}
     figures = measure(forms, texts, arguments.repeats)
     table = render_table(figures)
-    print(table)
-    notes = f"One text: p50 / p95 / p99. Texts/s: batches of {BATCH_SIZE}. In brackets: times the teacher's speed."
-    notes += "\n\n" + "; ".join(f"{key}: {value}" for key, value in facts.items())
-    write_json(arguments.output / "benchmark.json", {"run": facts, "figures": figures})
-    with atomic_path(arguments.output / "benchmark.md") as temporary:
-        temporary.write_text(f"# Speed, size and memory\n\n{table}\n\n{notes}\n", encoding="utf-8")
+    table += (
+        f"\n\nOne text: p50 / p95 / p99. Texts/s: batches of {BATCH_SIZE}. In brackets: times the teacher's speed."
+    )
+    write_report(arguments.output / "benchmark", "Speed, size and memory", table, figures, facts)
 
 
 if __name__ == "__main__":

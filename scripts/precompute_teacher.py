@@ -3,9 +3,9 @@
 Writes `teacher_summaries.npy` and `teacher_articles.npy` (float16, `[rows, teacher_dim]`, L2-normalised, a row
 of zeros for a missing article) and `teacher_meta.json`, which says what they belong to.
 
-Rows are embedded in chunks, texts sorted by length inside each. A chunk is written to the memory map and
-then marked as done, so a killed run goes on at the chunk it had reached and ends with the same bytes. Under
-`accelerate launch` each process takes every n-th chunk.
+Rows are embedded in chunks, texts sorted by length inside each and batched by their number of tokens. A chunk is
+written to the memory map and then marked as done, so a killed run goes on at the chunk it had reached and ends
+with the same bytes. Under `accelerate launch` each process takes every n-th chunk.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from asterisk.console import InputError, read_json, replace_directory, run, writ
 from asterisk.training_data import (
     COLUMNS,
     TEACHER_FILES,
+    encode_in_token_batches,
     has_fast_bf16,
     load_pairs,
     load_teacher_model,
@@ -49,7 +50,9 @@ def parse_arguments() -> argparse.Namespace:
         default=256,
         help="cut texts at so many tokens, or at the teacher's own limit",
     )
-    parser.add_argument("--batch_size", type=int, default=64, help="texts in a batch")
+    parser.add_argument(
+        "--batch_tokens", type=int, default=0, help="tokens in a batch; 0 means 1024 on the CPU, 65536 on a GPU"
+    )
     parser.add_argument(
         "--precision",
         choices=["auto", "fp32", "bf16"],
@@ -93,13 +96,14 @@ def is_up_to_date(directory: Path, recipe: dict) -> bool:
 def main() -> None:
     """Run the command."""
     arguments = parse_arguments()
-    if min(arguments.max_length, arguments.batch_size) < 1:
-        raise InputError("--max_length and --batch_size must be 1 or more")
+    if arguments.max_length < 1 or arguments.batch_tokens < 0:
+        raise InputError("--max_length must be 1 or more, --batch_tokens 0 or more")
     state = PartialState(cpu=not torch.accelerator.is_available())
     started = time.monotonic()
     pairs, dataset_fingerprint = load_pairs(arguments.pairs)
     model, identity = load_teacher_model(arguments.teacher_model, device=str(state.device))
     model.max_seq_length = min(arguments.max_length, model.max_seq_length or arguments.max_length)
+    batch_tokens = arguments.batch_tokens or (1024 if state.device.type == "cpu" else 65536)
     bf16 = arguments.precision == "bf16" or (arguments.precision == "auto" and has_fast_bf16(state.device.type))
     recipe = {
         **identity,
@@ -141,11 +145,8 @@ def main() -> None:
             present = np.array([text is not None for column in COLUMNS for text in batch[column]])
             vectors = np.zeros((len(texts), recipe["dim"]), dtype=np.float16)
             with torch.autocast(state.device.type, dtype=torch.bfloat16, enabled=bf16):
-                vectors[present] = model.encode(
-                    [text for text, here in zip(texts, present, strict=True) if here],
-                    batch_size=arguments.batch_size,
-                    normalize_embeddings=True,
-                    show_progress_bar=False,
+                vectors[present] = encode_in_token_batches(
+                    model, [text for text, here in zip(texts, present, strict=True) if here], batch_tokens
                 )
             for column, part in zip(COLUMNS, np.split(vectors, 2), strict=True):
                 arrays[column][rows] = part

@@ -1,0 +1,130 @@
+"""Peak memory of prepare, teacher and train as the rows grow: what `scripts/benchmark.py --memory` runs.
+
+The rows are real ones, repeated with a word changed so that none is a duplicate. The teacher is a tiny random
+one: its vectors are as many and as wide as a real one's, and only their number matters here. Training is stopped
+after a checkpoint; every row has been tokenised and split by then, and every vector read for the PCA.
+"""
+
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import cycle
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from tqdm import tqdm
+from transformers import BertConfig, BertModel
+
+from asterisk.console import atomic_path
+from asterisk.plots import plot_memory
+from asterisk.run_directory import run_directory
+from asterisk.tokenization import build_tokenizer
+
+ROOT = Path(__file__).parents[1]
+SAMPLE = 5000
+TEACHER_DIM = 384
+STEPS = 100
+
+
+def make_teacher(texts: list[str], directory: Path) -> Path:
+    """Save a SentenceTransformer of one narrow random layer, with a vocabulary of its own."""
+    tokenizer = build_tokenizer("wordpiece:4000", texts, 128)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=TEACHER_DIM,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+        max_position_embeddings=128,
+    )
+    BertModel(config).save_pretrained(directory / "bert")
+    tokenizer.save_pretrained(directory / "bert")
+    modules = [Transformer(str(directory / "bert"), max_seq_length=128), Pooling(TEACHER_DIM)]
+    SentenceTransformer(modules=modules, device="cpu").save(str(directory / "teacher"))
+    return directory / "teacher"
+
+
+def write_rows(sample: Dataset, rows: int, path: Path) -> None:
+    """Write `rows` pairs to a TSV file: those of the sample in turn, one word of each replaced."""
+    rng = random.Random(0)
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        stream.write("summary\tarticle\n")
+        for number, row in zip(range(rows), cycle(sample), strict=False):
+            words = row["summary"].split()
+            words[rng.randrange(len(words))] = f"word{number}"
+            stream.write(f"{' '.join(words)}\t{row['article'] or ''}\n")
+
+
+def peak_megabytes(command: list[str], stop: Callable[[], bool] = lambda: False) -> float:
+    """Run a command and return the largest resident memory it had, in MB; it is told to stop when `stop()`.
+
+    Raises:
+        RuntimeError: If it fails.
+    """
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    status, peak, stopped = Path(f"/proc/{child.pid}/status"), 0, False
+    while child.poll() is None:
+        lines = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        peak = max([peak, *(int(line.split()[1]) for line in lines)])
+        if not stopped and stop():
+            child.terminate()
+            stopped = True
+        time.sleep(0.2)
+    if child.returncode != (130 if stopped else 0):
+        raise RuntimeError(f"{command[1]} ended with {child.returncode}: {child.stderr.read().decode()[-2000:]}")
+    return peak * 1024 / 1e6
+
+
+def measure_memory(pairs: Dataset, sizes: list[int], directory: Path) -> dict[str, dict[int, float]]:
+    """Return the peak memory of each step, in MB, by number of rows.
+
+    Args:
+        pairs: Real text pairs to repeat.
+        sizes: Numbers of rows.
+        directory: Scratch space; 1 million rows take some 3 GB.
+    """
+    sample = pairs.select(range(min(SAMPLE, len(pairs))))
+    texts = [text for row in sample for text in row.values() if text]
+    teacher = make_teacher(texts, directory)
+    peaks: dict[str, dict[int, float]] = {"prepare": {}, "teacher": {}, "train": {}}
+    for size in tqdm(sizes, desc="memory", unit=" sizes"):
+        place = directory / str(size)
+        write_rows(sample, size, place / "rows.tsv")
+        paths = {"pairs": place / "pairs", "teacher": place / "teacher", "model": place / "model"}
+        metrics = run_directory(paths["model"]) / "metrics.jsonl"
+
+        def enough(metrics: Path = metrics) -> bool:
+            lines = metrics.read_text().splitlines() if metrics.exists() else []
+            return bool(lines) and lines[-1].endswith("}") and json.loads(lines[-1])["step"] >= STEPS
+
+        step = [sys.executable, "scripts/prepare_data.py", "--dataset", place / "rows.tsv"]
+        peaks["prepare"][size] = peak_megabytes([*step, "--output", paths["pairs"]])
+        step = [sys.executable, "scripts/precompute_teacher.py", "--teacher_model", teacher, "--max_length", "32"]
+        peaks["teacher"][size] = peak_megabytes([*step, "--pairs", paths["pairs"], "--output", paths["teacher"]])
+        step = [sys.executable, "train_accelerate.py", "--tokenizer", "wordpiece:4000", "--max_length", "32"]
+        step += ["--val_split", "0.001", "--init_from_teacher", "no", "--checkpoint_steps", str(STEPS // 2)]
+        step += ["--pairs", paths["pairs"], "--teacher", paths["teacher"], "--output", paths["model"]]
+        peaks["train"][size] = peak_megabytes([*step, "--cache", place / "cache"], stop=enough)
+    return peaks
+
+
+def report_memory(pairs: Dataset, sizes: list[int], plot: Path) -> tuple[str, dict]:
+    """Measure memory, draw it into `plot`; return a Markdown table and the figures."""
+    with tempfile.TemporaryDirectory() as scratch:
+        peaks = measure_memory(pairs, sizes, Path(scratch))
+    plot_memory(peaks, plot)
+    lines = ["| peak memory, MB | " + " | ".join(f"{size:,} rows" for size in sizes) + " | growth, last step |"]
+    lines.append("|---|" + "---:|" * (len(sizes) + 1))
+    for step, values in peaks.items():
+        cells = [f"{value:.0f}" for value in values.values()]
+        growth = values[sizes[-1]] / values[sizes[-2 if len(sizes) > 1 else -1]] - 1
+        lines.append(f"| {step} | " + " | ".join(cells) + f" | {100 * growth:+.0f} % |")
+    return "\n".join(lines), peaks
