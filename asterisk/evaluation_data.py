@@ -70,3 +70,21 @@ def load_scored_pairs(path: Path) -> ScoredPairs:
 def spearman(cosines: np.ndarray, scores: np.ndarray) -> float:
     """Return Spearman's rank correlation, in percent."""
     return 100 * float(spearmanr(cosines, scores).statistic)
+
+
+def main_scores(result: dict) -> list[dict]:
+    """Flatten what evaluate.py wrote: one row for each task, split, form, dimension and precision."""
+    return [
+        {
+            "task": task["task_name"],
+            "split": split,
+            "form": row["form"],
+            "dim": row["dim"],
+            "precision": row["precision"],
+            "metric": row["main_metric"],
+            "score": row["main_score"],
+        }
+        for task in result.get("tasks", [])
+        for split, rows in task["scores"].items()
+        for row in rows
+    ]

@@ -27,13 +27,14 @@ def plot_training(metrics: list[dict], path: Path) -> None:
     save(figure, path)
 
 
-def plot_agreement(cosines: dict[str, np.ndarray], teacher_cosines: np.ndarray, path: Path) -> None:
-    """Draw the student's cosines against the teacher's, one point a pair."""
-    figure, axes = plt.subplots(1, len(cosines), figsize=(4.2 * len(cosines), 4), layout="constrained")
-    for axis, (name, values) in zip(axes, cosines.items(), strict=True):
-        axis.scatter(teacher_cosines, values, s=4, alpha=0.35, linewidths=0)
-        axis.plot([0, 1], [0, 1], color="grey", linewidth=1)
-        axis.set(title=name, xlabel="teacher's cosine", ylabel="student's cosine")
+def plot_scatter(cosines: dict[str, np.ndarray], gold: np.ndarray, label: str, path: Path) -> None:
+    """Draw the cosines of each form against the gold values, one point a pair."""
+    figure, axes = plt.subplots(
+        1, len(cosines), figsize=(4.2 * len(cosines), 4), squeeze=False, layout="constrained"
+    )
+    for axis, (name, values) in zip(axes[0], cosines.items(), strict=True):
+        axis.scatter(gold, values, s=4, alpha=0.35, linewidths=0)
+        axis.set(title=name, xlabel=label, ylabel="cosine")
         axis.grid(alpha=0.3)
     save(figure, path)
 

@@ -25,6 +25,7 @@ from requests.exceptions import RequestException
 
 from asterisk import AsteriskEncoder
 from asterisk.console import InputError, read_json, run
+from asterisk.evaluation_data import main_scores
 from asterisk.model_directory import count_parameters
 from asterisk.tokenization import first_line
 
@@ -130,12 +131,7 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
     options = training["recipe"]["arguments"]
     sources = training["data"].get("dataset", [])
     total, in_layers = count_parameters(model / "model.safetensors")
-    scores = [
-        {"form": form, "dim": dim, **row}
-        for form, rows in evaluation.get("scores", {}).items()
-        if form != "teacher"
-        for dim, row in rows.items()
-    ]
+    scores = main_scores(evaluation)
     data = ModelCardData(
         language="en",
         license="mit",
@@ -148,14 +144,13 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
         eval_results=[
             EvalResult(
                 task_type="sentence-similarity",
-                dataset_type="held-out-pairs",
-                dataset_name="held-out pairs",
-                metric_type="spearman_cosine",
-                metric_name="Spearman correlation with the teacher's cosines",
-                metric_value=row["spearman"],
+                dataset_type=row["task"],
+                dataset_name=f"{row['task']} {row['split']}",
+                metric_type=row["metric"],
+                metric_value=row["score"],
             )
             for row in scores
-            if (row["form"], int(row["dim"])) == ("onnx_int8", config["projection_dim"])
+            if (row["form"], row["dim"], row["precision"]) == ("onnx_int8", config["projection_dim"], "float32")
         ]
         or None,
     )
@@ -181,7 +176,6 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
         ],
         verification_texts=export["recipe"]["texts"][1],
         scores=scores,
-        held_out=evaluation.get("held_out_pairs"),
         benchmark=benchmark.read_text(encoding="utf-8").partition("\n\n")[2].strip()
         if benchmark.exists()
         else None,
