@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from asterisk.console import InputError, atomic_path
 from asterisk.tokenization import token_texts
-from asterisk.training_data import encode_in_token_batches, load_teacher_model
+from asterisk.training_data import encode_in_token_batches, load_teacher_model, release_pages
 from modeling_asterisk import AsteriskModel
 
 SIF_A = 1e-3  # `a` of smooth inverse frequency: tokens rarer than this share of the text keep their length
@@ -80,6 +80,7 @@ def fit_pca(vectors: list[np.ndarray], rows: np.ndarray, dim: int) -> np.ndarray
         for start in range(0, len(rows), 8192):
             block = matrix[rows[start : start + 8192]].astype(np.float32)
             moment += block.T @ block
+            release_pages(matrix)
     if not np.isfinite(moment).all():
         raise InputError("the teacher's vectors hold NaN or infinity; run scripts/precompute_teacher.py again")
     basis = np.linalg.eigh(moment)[1][:, ::-1][:, :dim]

@@ -13,17 +13,24 @@ matplotlib.use("Agg")
 
 
 def plot_training(metrics: list[dict], path: Path) -> None:
-    """Draw the loss terms over the steps and the validation figures over the epochs."""
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    for axis, part, title in zip(axes, ("train", "val"), ("training", "validation (batches of 256)"), strict=True):
+    """Draw the loss terms over the steps, in training and validation, and STS-B dev if it was scored."""
+    dev = [(row["step"], row["sts_dev/spearman"]) for row in metrics if "sts_dev/spearman" in row]
+    panels = [("train", "training"), ("val", "validation (batches of 256)")]
+    columns = len(panels) + bool(dev)
+    figure, axes = plt.subplots(1, columns, figsize=(5.5 * columns, 4), layout="constrained")
+    for axis, (part, title) in zip(axes, panels, strict=False):
         for name in ("loss", "info_nce", "cosine", "similarity"):
             points = [(row["step"], row[f"{part}/{name}"]) for row in metrics if f"{part}/{name}" in row]
-            if points:
+            if any(value for _, value in points):
                 axis.plot(*zip(*points, strict=True), marker="." if part == "val" else None, label=name)
         axis.set(title=title, xlabel="step", yscale="log")
         axis.grid(alpha=0.3)
         if axis.lines:
             axis.legend()
+    if dev:
+        axes[-1].plot(*zip(*dev, strict=True), marker=".")
+        axes[-1].set(title="STS-B dev", xlabel="step", ylabel="Spearman, %")
+        axes[-1].grid(alpha=0.3)
     save(figure, path)
 
 
@@ -49,6 +56,18 @@ def plot_ablations(rows: dict[str, dict], path: Path) -> None:
     axis.set(xlabel="Spearman, %")
     axis.grid(alpha=0.3)
     axis.legend()
+    save(figure, path)
+
+
+def plot_quality(points: dict[str, tuple[float, float]], label: str, path: Path) -> None:
+    """Draw quality over what it costs, a named point a model; `points` holds (cost, quality)."""
+    figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for name, (cost, quality) in points.items():
+        axis.plot(cost, quality, "o")
+        axis.annotate(name, (cost, quality), xytext=(5, 5), textcoords="offset points", fontsize=8)
+    axis.set(xscale="log", xlabel=label, ylabel="STS-B test, Spearman, %")
+    axis.margins(x=0.25, y=0.1)
+    axis.grid(alpha=0.3)
     save(figure, path)
 
 

@@ -41,7 +41,7 @@ from tqdm import tqdm
 from training_speed import report_training
 
 from asterisk import AsteriskEncoder
-from asterisk.console import InputError, atomic_path, run, write_json
+from asterisk.console import InputError, atomic_path, read_json, run, write_json
 from asterisk.hub import model_directory
 from asterisk.training_data import PairTexts, load_pairs, load_teacher_model
 
@@ -95,8 +95,9 @@ def list_forms(models: list[Path], teacher: str, threads: int) -> list[Form]:
     names = [model.resolve().name for model in models]
     for model, name in zip(models, names, strict=True):
         kinds = {"PyTorch": ("model.safetensors", partial(load_pytorch, str(model), is_teacher=False))}
-        for kind, file in ONNX_FORMS.items():
-            kinds[kind] = (file, partial(load_onnx, model, file, threads))
+        if read_json(model / "config.json").get("model_type") == "asterisk":
+            for kind, file in ONNX_FORMS.items():
+                kinds[kind] = (file, partial(load_onnx, model, file, threads))
         for kind, (file, load) in kinds.items():
             files = (model / "tokenizer.json", model / file)
             for path in files:

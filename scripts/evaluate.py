@@ -15,6 +15,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -34,7 +35,9 @@ from asterisk import AsteriskEncoder
 from asterisk.console import InputError, fingerprint, read_json, run, write_json
 from asterisk.evaluation_data import ScoredPairs, main_scores
 from asterisk.hub import model_directory, public_name
+from asterisk.model_directory import count_parameters
 from asterisk.plots import plot_scatter
+from asterisk.run_directory import run_directory
 from asterisk.tokenization import first_line
 from asterisk.training_data import load_pairs, load_teacher_vectors, split_rows
 
@@ -132,8 +135,8 @@ def look_up(rows: dict[str, int], vectors: np.ndarray) -> Embed:
     return lambda texts: vectors[[rows[text] for text in texts]]
 
 
-def load_forms(model: str) -> tuple[dict[str, Callable[[], Encode]], list[Path]]:
-    """List the forms of a model, each with what loads it, and the files that determine their vectors.
+def load_forms(model: str) -> tuple[dict[str, Callable[[], Encode]], dict[str, Path]]:
+    """List the forms of a model, each with what loads it and the file of its weights; the tokenizer's file, too.
 
     Raises:
         InputError: If the model cannot be found.
@@ -154,14 +157,17 @@ def load_forms(model: str) -> tuple[dict[str, Callable[[], Encode]], list[Path]]
         return lambda texts: encoder.encode(texts, show_progress_bar=len(texts) > 5000)
 
     forms: dict[str, Callable[[], Encode]] = {"pytorch": load_pytorch}
-    files = sorted(directory.rglob("*.safetensors"))
-    if not files:
-        raise InputError(f"{model}: no safetensors here; name a SentenceTransformer directory or Hub id")
+    weights = sorted(directory.rglob("*.safetensors"))
+    if len(weights) != 1 or not (directory / "tokenizer.json").is_file():
+        raise InputError(
+            f"{model}: no SentenceTransformer with tokenizer.json and one safetensors file ({len(weights)} found)"
+        )
+    files = {"tokenizer": directory / "tokenizer.json", "pytorch": weights[0]}
     if read_json(directory / "config.json").get("model_type") == "asterisk":
         for form, file in ONNX_FORMS.items():
             if (directory / file).is_file():
                 forms[form] = lambda file=file: AsteriskEncoder(str(directory), file).encode
-                files.append(directory / file)
+                files[form] = directory / file
     return forms, files
 
 
@@ -196,7 +202,7 @@ def evaluate(model: str, tasks: list[Task], revisions: list[str], path: Path) ->
     code = fingerprint(Path(__file__), Path(__file__).with_name("evaluation_tasks.py"))
     packages = ("torch", "sentence-transformers", "onnxruntime", "scikit-learn", "scipy")
     recipe = {
-        "model": fingerprint(*files),
+        "model": fingerprint(*files.values()),
         "tasks": revisions,
         "code": code,
         "versions": {name: version(name) for name in packages},
@@ -220,6 +226,7 @@ def evaluate(model: str, tasks: list[Task], revisions: list[str], path: Path) ->
                 found = cosines.setdefault(f"{task.name} {task.split}", {})
                 found[form] = task.cosines(look_up(rows, vectors))
     seconds = time.monotonic() - started
+    sizes = {form: (files["tokenizer"].stat().st_size + files[form].stat().st_size) / 1e6 for form in forms}
     results = [
         {"task_name": task.name, "dataset_revision": revision, "scores": {task.split: found}}
         for task, revision, found in zip(tasks, revisions, scores, strict=True)
@@ -229,6 +236,8 @@ def evaluate(model: str, tasks: list[Task], revisions: list[str], path: Path) ->
         {
             "model_name": public_name(model),
             "recipe": recipe,
+            "parameters": count_parameters(files["pytorch"])[0],
+            "megabytes": sizes,
             "tasks": merge_splits(results),
             "seed": SEED,
             "date": datetime.now(timezone.utc).date().isoformat(),
@@ -242,6 +251,9 @@ def evaluate(model: str, tasks: list[Task], revisions: list[str], path: Path) ->
         gold = shown.pairs.scores if isinstance(shown, Similarity) else shown.teacher_cosines
         label = "human score" if isinstance(shown, Similarity) else "teacher's cosine"
         plot_scatter(cosines[f"{shown.name} {shown.split}"], gold, label, path.with_suffix(".png"))
+    curve = run_directory(Path(model)) / "training_curve.png"
+    if curve.is_file():
+        shutil.copyfile(curve, path.with_name(f"{path.stem}_training.png"))
     return True
 
 

@@ -27,6 +27,7 @@ from asterisk.training_data import (
     load_pairs,
     load_teacher_model,
     load_teacher_vectors,
+    release_pages,
 )
 
 CHUNK_ROWS = 512
@@ -151,6 +152,7 @@ def main() -> None:
             for column, part in zip(COLUMNS, np.split(vectors, 2), strict=True):
                 arrays[column][rows] = part
                 arrays[column].flush()
+                release_pages(arrays[column])
             done[chunk] = 1
             done.flush()
             progress.update((rows.stop - rows.start) * min(state.num_processes, len(todo)))
