@@ -13,6 +13,7 @@ TEACHER_MODEL ?= sentence-transformers/all-MiniLM-L6-v2
 TOKENIZER ?= openai-community/gpt2
 OUTPUT ?= build/model
 RESULTS ?= build/results
+DATA_DIR ?=
 EPOCHS ?= 5
 BATCH_SIZE ?= 32
 LR ?= 2e-4
@@ -21,7 +22,7 @@ VAL_SPLIT ?= 0.1
 DISTILL_ALPHA ?= 0.5
 MAX_LENGTH ?= 128
 
-VARIABLES := DATASET LIMIT TEACHER_MODEL TOKENIZER OUTPUT RESULTS EPOCHS BATCH_SIZE LR PATIENCE VAL_SPLIT \
+VARIABLES := DATASET LIMIT TEACHER_MODEL TOKENIZER OUTPUT RESULTS DATA_DIR EPOCHS BATCH_SIZE LR PATIENCE VAL_SPLIT \
 	DISTILL_ALPHA MAX_LENGTH
 # Threads that wait asleep, not in a busy loop, leave other programs their share of the cores.
 export OMP_WAIT_POLICY ?= passive
@@ -29,14 +30,14 @@ export OMP_WAIT_POLICY ?= passive
 PIPELINE := data teacher train export evaluate demo report
 
 .DEFAULT_GOAL := help
-.PHONY: install data teacher train export evaluate benchmark demo report all quickstart push test test-next lint clean help
+.PHONY: install data teacher train export evaluate results benchmark demo report all quickstart push test test-next lint clean help
 
 # An interrupted installation leaves no stamp and is done again.
 install: $(VENV)/.installed ## make the virtual environment with the pinned dependencies
 $(VENV)/.installed: pyproject.toml scripts/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c scripts/constraints.txt torch==2.13.0
-	$(BIN)/pip install --quiet -c scripts/constraints.txt -e ".[train,export,dev]"
+	$(BIN)/pip install --quiet -c scripts/constraints.txt -e ".[train,export,evaluate,dev]"
 	touch $@
 
 data: install ## text pairs from DATASET -> data/pairs
@@ -54,8 +55,16 @@ train: install ## distil the student -> OUTPUT; goes on after an interruption
 export: install ## verified fp32 and INT8 ONNX files -> OUTPUT/onnx
 	$(BIN)/python export_optimum.py --model $(OUTPUT)
 
-evaluate: install ## agreement with the teacher on held-out pairs -> RESULTS
-	$(BIN)/python scripts/evaluate.py $(OUTPUT) --results $(RESULTS)
+evaluate: install ## STS-B and more from DATA_DIR or the Hub, agreement with the teacher -> RESULTS
+	$(BIN)/python scripts/evaluate.py $(OUTPUT) --results $(RESULTS) $(addprefix --data-dir=,$(DATA_DIR))
+
+results: install ## OUTPUT, the teacher and two baselines on DATA_DIR, side by side -> RESULTS/README.md
+	$(BIN)/python scripts/baselines.py --teacher_model $(TEACHER_MODEL)
+	$(BIN)/python scripts/evaluate.py $(OUTPUT) $(TEACHER_MODEL) build/baselines/model2vec build/baselines/lsa \
+		--results $(RESULTS) $(addprefix --data-dir=,$(DATA_DIR))
+	$(BIN)/python scripts/benchmark.py $(OUTPUT) build/baselines/model2vec build/baselines/lsa \
+		--teacher_model $(TEACHER_MODEL) --output $(RESULTS)
+	$(BIN)/python scripts/results_page.py --results $(RESULTS)
 
 benchmark: install ## speed, size and memory beside the teacher -> RESULTS
 	$(BIN)/python scripts/benchmark.py $(OUTPUT) --teacher_model $(TEACHER_MODEL) --output $(RESULTS)

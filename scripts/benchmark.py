@@ -35,15 +35,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from memory_growth import report_memory
 from tokenizers import Tokenizer
 from tqdm import tqdm
-from training_speed import report_training
 
 from asterisk import AsteriskEncoder
 from asterisk.console import InputError, atomic_path, read_json, run, write_json
 from asterisk.hub import model_directory
 from asterisk.training_data import PairTexts, load_pairs, load_teacher_model
+from memory_growth import report_memory
+from training_speed import report_training
 
 SEED = 0
 BATCH_SIZE = 32

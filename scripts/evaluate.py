@@ -27,7 +27,6 @@ from pathlib import Path
 import httpx
 import huggingface_hub
 import numpy as np
-from evaluation_tasks import SEED, Embed, HeldOutPairs, Similarity, Task, load_tasks, pair_cosines
 from sentence_transformers import SentenceTransformer, quantize_embeddings
 from tqdm import tqdm
 
@@ -40,6 +39,7 @@ from asterisk.plots import plot_scatter
 from asterisk.run_directory import run_directory
 from asterisk.tokenization import first_line
 from asterisk.training_data import load_pairs, load_teacher_vectors, split_rows
+from evaluation_tasks import SEED, Embed, HeldOutPairs, Similarity, Task, load_tasks, pair_cosines
 
 DIMENSIONS = (256, 128, 64, 32)
 PRECISIONS = ("float32", "int8", "binary")
@@ -50,6 +50,7 @@ HUB_TASKS = (
     ("STSBenchmark", "test", "mteb/stsbenchmark-sts", "test"),
     ("SICK-R", "all", "mteb/sickr-sts", "test"),  # all 9,927 pairs
 )
+MODEL_FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "*.py", "onnx/*.onnx")
 Encode = Callable[[list[str]], np.ndarray]
 
 
@@ -135,28 +136,55 @@ def look_up(rows: dict[str, int], vectors: np.ndarray) -> Embed:
     return lambda texts: vectors[[rows[text] for text in texts]]
 
 
+def load_pytorch(model: str, directory: Path) -> SentenceTransformer:
+    """Load a model in PyTorch, its weights from safetensors only.
+
+    Raises:
+        InputError: If it does not load.
+    """
+    try:
+        return SentenceTransformer(
+            str(directory),
+            device="cpu",
+            trust_remote_code=True,
+            local_files_only=True,
+            model_kwargs={"use_safetensors": True},
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(f"{model}: not a SentenceTransformer that loads ({first_line(error)})") from error
+
+
+def run_mteb(model: str, benchmark: str, results: Path) -> None:
+    """Run a public benchmark, which fetches its data from the Hub; finished tasks are not run again.
+
+    Raises:
+        InputError: If the package or the benchmark is missing, or the Hub does not answer.
+    """
+    try:
+        import mteb
+
+        tasks = mteb.get_benchmark(benchmark)
+        encoder = load_pytorch(model, model_directory(model, MODEL_FILES))
+        mteb.evaluate(encoder, tasks, cache=mteb.ResultCache(results))
+    except ImportError as error:
+        raise InputError("the package mteb is missing: pip install mteb") from error
+    except (KeyError, OSError, ValueError, httpx.HTTPError) as error:
+        raise InputError(f"{benchmark} cannot be run on {model}: {first_line(error)}") from error
+
+
 def load_forms(model: str) -> tuple[dict[str, Callable[[], Encode]], dict[str, Path]]:
     """List the forms of a model, each with what loads it and the file of its weights; the tokenizer's file, too.
 
     Raises:
         InputError: If the model cannot be found.
     """
-    directory = model_directory(model, ("*.json", "*.txt", "*.model", "*.safetensors", "*.py", "onnx/*.onnx"))
+    directory = model_directory(model, MODEL_FILES)
 
-    def load_pytorch() -> Encode:
-        try:
-            encoder = SentenceTransformer(
-                str(directory),
-                device="cpu",
-                trust_remote_code=True,
-                local_files_only=True,
-                model_kwargs={"use_safetensors": True},
-            )
-        except (OSError, ValueError) as error:
-            raise InputError(f"{model}: not a SentenceTransformer that loads ({first_line(error)})") from error
+    def load_encode() -> Encode:
+        encoder = load_pytorch(model, directory)
         return lambda texts: encoder.encode(texts, show_progress_bar=len(texts) > 5000)
 
-    forms: dict[str, Callable[[], Encode]] = {"pytorch": load_pytorch}
+    forms: dict[str, Callable[[], Encode]] = {"pytorch": load_encode}
     weights = sorted(directory.rglob("*.safetensors"))
     if len(weights) != 1 or not (directory / "tokenizer.json").is_file():
         raise InputError(
@@ -292,6 +320,11 @@ def parse_arguments() -> argparse.Namespace:
     add("--data-dir", type=Path, help="directory of evaluation files; without it, STS-B and SICK-R from the Hub")
     add("--pairs", type=Path, default=Path("data/pairs"), help="the pairs a model was trained on")
     add("--teacher", type=Path, default=Path("build/teacher"), help="the teacher's vectors of them")
+    add(
+        "--mteb",
+        metavar="BENCHMARK",
+        help='run this benchmark of the package mteb instead, such as "MTEB(eng, v2)"',
+    )
     add("--results", type=Path, default=Path("build/results"), help="directory to write to")
     return parser.parse_args()
 
@@ -304,6 +337,10 @@ def main() -> None:
     for name in files:
         if files.count(name) > 1:
             raise InputError(f"two models are named {name}, and so would be their results; rename a directory")
+    if arguments.mteb:
+        for model in arguments.models:
+            run_mteb(model, arguments.mteb, arguments.results / "mteb")
+        return
     tasks = load_tasks(arguments.data_dir) if arguments.data_dir else load_hub_tasks()
     if held_out := load_held_out(arguments.models, arguments.pairs, arguments.teacher):
         tasks.append(held_out)

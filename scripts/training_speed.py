@@ -32,6 +32,7 @@ from modeling_asterisk import AsteriskModel
 from train_accelerate import DistillationArguments, DistillationTrainer, prepare_student
 
 MAX_LENGTH = 128
+DIM = 256
 BATCH_SIZE = 32
 ROUNDS = 3
 PLAIN_STEPS, OUR_STEPS = 4, 24
@@ -114,13 +115,14 @@ def measure_training(pairs_directory: Path, teacher: Path, tokenizer_name: str, 
     pairs, data_fingerprint = load_pairs(pairs_directory)
     *vectors, meta = load_teacher_vectors(teacher, data_fingerprint)
     vectors = tuple(np.asarray(matrix) for matrix in vectors)
-    pca = fit_pca(list(vectors), np.arange(len(pairs)), 256)
+    pca = fit_pca(list(vectors), np.arange(len(pairs)), DIM)
     arguments = {
         sparse: DistillationArguments(
             output=scratch / "model",
             cache=scratch / "cache",
             tokenizer=tokenizer_name,
             init_from_teacher=False,
+            projection_dim=DIM,
             max_length=MAX_LENGTH,
             batch_size=BATCH_SIZE,
             sparse_updates=sparse,

