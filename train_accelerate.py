@@ -517,6 +517,7 @@ def main() -> None:
     )
     set_seed(arguments.seed)
 
+    scored = load_scored_pairs(arguments.sts_dev) if arguments.sts_dev else None
     pairs, data_fingerprint = load_pairs(arguments.pairs)
     *vectors, teacher = load_teacher_vectors(arguments.teacher, data_fingerprint)
     recipe = make_recipe(arguments, data_fingerprint, teacher, accelerator.num_processes)
@@ -534,8 +535,7 @@ def main() -> None:
         model.gradient_checkpointing_enable()
     accelerator.init_trackers("")
     dev = None
-    if arguments.sts_dev:
-        scored = load_scored_pairs(arguments.sts_dev)
+    if scored:
         backend = tokenizer.backend_tokenizer
         dev = (
             tokenize_texts(scored.sentences1, backend, arguments.max_length),

@@ -20,8 +20,9 @@ def plot_training(metrics: list[dict], path: Path) -> None:
     figure, axes = plt.subplots(1, columns, figsize=(5.5 * columns, 4), layout="constrained")
     for axis, (part, title) in zip(axes, panels, strict=False):
         for name in ("loss", "info_nce", "cosine", "similarity"):
-            points = [(row["step"], row[f"{part}/{name}"]) for row in metrics if f"{part}/{name}" in row]
-            if any(value for _, value in points):
+            # A batch without pairs has no InfoNCE; on a logarithmic axis its zero would be a gap to the floor.
+            points = [(row["step"], row[f"{part}/{name}"]) for row in metrics if row.get(f"{part}/{name}")]
+            if points:
                 axis.plot(*zip(*points, strict=True), marker="." if part == "val" else None, label=name)
         axis.set(title=title, xlabel="step", yscale="log")
         axis.grid(alpha=0.3)
@@ -68,6 +69,18 @@ def plot_quality(points: dict[str, tuple[float, float]], label: str, path: Path)
     axis.set(xscale="log", xlabel=label, ylabel="STS-B test, Spearman, %")
     axis.margins(x=0.25, y=0.1)
     axis.grid(alpha=0.3)
+    save(figure, path)
+
+
+def plot_curves(curves: dict[str, list[tuple[float, float, float]]], path: Path) -> None:
+    """Draw cosine to the teacher and STS-B dev over minutes; `curves` holds the three of each point."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    for axis, column, label in zip(axes, (1, 2), ("cosine to the teacher", "STS-B dev, Spearman, %"), strict=True):
+        for name, points in curves.items():
+            axis.plot([point[0] for point in points], [point[column] for point in points], ".-", label=name)
+        axis.set(xlabel="minutes of training", ylabel=label)
+        axis.grid(alpha=0.3)
+        axis.legend()
     save(figure, path)
 
 

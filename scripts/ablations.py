@@ -4,7 +4,8 @@
 
 Every run passes once over the same text pairs. It is judged on STS-B dev and SICK-R trial (Spearman of the
 cosines, in percent) and by the mean cosine to the teacher on held-out pairs. A finished run is not done again.
-Writes `ablations.md`, `ablations.json` and `ablations.png` into the directory of results.
+Writes `ablations.md`, `ablations.json` and `ablations.png` into the directory of results, with --warm_start
+`warm_start.md` and the like.
 """
 
 import argparse
@@ -16,12 +17,13 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 import train_accelerate
-from asterisk.console import InputError, atomic_path, read_json, run, write_json
+from asterisk.console import InputError, read_json, run, write_json, write_text
 from asterisk.evaluation_data import ScoredPairs, load_scored_pairs, spearman
-from asterisk.plots import plot_ablations
+from asterisk.plots import plot_ablations, plot_curves
 from asterisk.run_directory import run_directory
 from asterisk.training_data import describe_pairs
 
@@ -36,6 +38,9 @@ BASE = {
     "val_split": 0.02,
     "seed": 0,
 }
+# Longer runs, judged as they go, for the worth of the warm start over time.
+CURVE = {"epochs": 4, "eval_steps": 30}
+MINUTES = (0, 1, 3, 10)
 DEFAULTS = {"batch_size": 32, "lr": 2e-4, "distill_alpha": 0.5, "similarity_weight": 1.0}
 VARIANTS = {
     "base": {},
@@ -55,7 +60,6 @@ VARIANTS = {
     "token vectors 512 wide": {"embedding_size": 0},
     "feed-forward 1024": {"intermediate_size": 1024},
     "feed-forward 2048": {"intermediate_size": 2048},
-    "WordPiece 16,000": {"tokenizer": "wordpiece:16000"},
     "byte-level BPE 16,000": {"tokenizer": "bpe:16000"},
     "byte-level BPE 32,000": {"tokenizer": "bpe:32000"},
     "GPT-2 BPE": {"tokenizer": "openai-community/gpt2"},
@@ -63,14 +67,13 @@ VARIANTS = {
 }
 
 
-def train(name: str, arguments: argparse.Namespace) -> Path:
-    """Train one variant, or find it trained; return the model's directory.
+def train(name: str, options: dict, arguments: argparse.Namespace) -> Path:
+    """Train with these options, or find it done; return the model's directory.
 
     Raises:
         InputError: If training refuses, with its line.
     """
     output = arguments.output / name.replace(" ", "-")
-    options = BASE | VARIANTS[name]
     if options["tokenizer"] == "openai-community/gpt2":
         options["tokenizer"] = arguments.gpt2
     command = [sys.executable, train_accelerate.__file__, "--resume", f"--output={output}"]
@@ -97,10 +100,53 @@ def score(model: Path, tasks: dict[str, ScoredPairs]) -> dict[str, float]:
     return scores
 
 
+def read_metrics(model: Path) -> list[dict]:
+    """Read the lines that a run wrote as it went."""
+    lines = (run_directory(model) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
 def training_seconds(model: Path) -> float:
     """Return the seconds that the training steps took, by the last line of the run that says so."""
-    lines = (run_directory(model) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return next(row["seconds"] for row in map(json.loads, reversed(lines)) if "seconds" in row)
+    return next(row["seconds"] for row in reversed(read_metrics(model)) if "seconds" in row)
+
+
+def warm_start_curves(arguments: argparse.Namespace) -> dict[str, list[tuple[float, float, float]]]:
+    """Train with and without the warm start; return (minutes, cosine to the teacher, STS-B dev) as it went."""
+    curves = {}
+    for name in ("with warm start", "without warm start"):
+        options = BASE | CURVE | {"init_from_teacher": name.startswith("with ")}
+        model = train(name, options | {"sts_dev": arguments.data_dir / "stsb.dev.tsv"}, arguments)
+        rows = [
+            row
+            for row in read_metrics(model)
+            if "sts_dev/spearman" in row and ("seconds" in row or not row["step"])
+        ]
+        curves[name] = [
+            (row.get("seconds", 0.0) / 60, 1 - row["val/cosine"], row["sts_dev/spearman"]) for row in rows
+        ]
+    return curves
+
+
+def render_curves(curves: dict[str, list[tuple[float, float, float]]]) -> str:
+    """Lay out the first validation at or after each of `MINUTES`, the last one for want of it."""
+    lines = [
+        "# Warm start",
+        "",
+        "Cosine to the teacher on held-out pairs / STS-B dev (Spearman, %), after minutes of training.",
+    ]
+    lines += [
+        "",
+        "| | " + " | ".join(f"{minute} min" for minute in MINUTES) + " |",
+        "|---|" + "---:|" * len(MINUTES),
+    ]
+    for name, points in curves.items():
+        cells = []
+        for minute in MINUTES:
+            at, cosine, dev = next((point for point in points if point[0] >= minute), points[-1])
+            cells.append(f"{cosine:.3f} / {dev:.1f}" + ("" if abs(at - minute) < 0.7 else f" (at {at:.1f})"))
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", "![over time](warm_start.png)", ""])
 
 
 def render(rows: dict[str, dict], facts: dict) -> str:
@@ -142,11 +188,30 @@ def main() -> None:
     add("--gpt2", default="openai-community/gpt2", help="Hub id or directory of the GPT-2 tokenizer")
     add("--output", type=Path, default=Path("build/ablations"), help="directory of the trained models")
     add("--results", type=Path, default=Path("results"), help="directory of the table")
+    add(
+        "--warm_start",
+        action="store_true",
+        help="follow two runs, with and without the warm start, over time instead",
+    )
     arguments = parser.parse_args()
+    facts = {
+        "pairs": describe_pairs(arguments.pairs)["counts"]["kept"],
+        "seed": BASE["seed"],
+        "machine": f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        **{name: version(name) for name in ("torch", "transformers")},
+    }
+    if arguments.warm_start:
+        curves = warm_start_curves(arguments)
+        page = "\n".join([render_curves(curves), "; ".join(f"{key}: {value}" for key, value in facts.items()), ""])
+        write_json(arguments.results / "warm_start.json", {"run": facts, "curves": curves})
+        write_text(arguments.results / "warm_start.md", page)
+        plot_curves(curves, arguments.results / "warm_start.png")
+        return
     tasks = {name: load_scored_pairs(arguments.data_dir / f"{name}.tsv") for name in ("stsb.dev", "sickr.trial")}
     rows = {}
     for name in tqdm(VARIANTS, desc="ablations", unit=" runs"):
-        model = train(name, arguments)
+        model = train(name, BASE | VARIANTS[name], arguments)
         if not (row := read_json(run_directory(model) / "ablation.json")):
             state = read_json(model / "training_state.json")
             row = {
@@ -158,16 +223,8 @@ def main() -> None:
             write_json(run_directory(model) / "ablation.json", row)
         rows[name] = row
         tqdm.write(f"{name}: {row}")
-    facts = {
-        "pairs": describe_pairs(arguments.pairs)["counts"]["kept"],
-        "seed": BASE["seed"],
-        "machine": f"{platform.machine()}, CPU",
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        **{name: version(name) for name in ("torch", "transformers")},
-    }
     write_json(arguments.results / "ablations.json", {"run": facts, "base": BASE, "figures": rows})
-    with atomic_path(arguments.results / "ablations.md") as temporary:
-        temporary.write_text(render(rows, facts), encoding="utf-8")
+    write_text(arguments.results / "ablations.md", render(rows, facts))
     plot_ablations(rows, arguments.results / "ablations.png")
 
 

@@ -39,7 +39,7 @@ from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from asterisk import AsteriskEncoder
-from asterisk.console import InputError, atomic_path, read_json, run, write_json
+from asterisk.console import InputError, read_json, run, write_json, write_text
 from asterisk.hub import model_directory
 from asterisk.training_data import PairTexts, load_pairs, load_teacher_model
 from memory_growth import report_memory
@@ -273,8 +273,7 @@ def write_report(path: Path, title: str, table: str, figures: dict | list, facts
     print(table)
     notes = "; ".join(f"{key}: {value}" for key, value in facts.items())
     write_json(path.with_suffix(".json"), {"run": facts, "figures": figures})
-    with atomic_path(path.with_suffix(".md")) as temporary:
-        temporary.write_text(f"# {title}\n\n{table}\n\n{notes}\n", encoding="utf-8")
+    write_text(path.with_suffix(".md"), f"# {title}\n\n{table}\n\n{notes}\n")
 
 
 def parse_arguments() -> argparse.Namespace:

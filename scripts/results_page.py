@@ -8,7 +8,7 @@ Reads what evaluate.py wrote of each model and, for speed, what benchmark.py wro
 import argparse
 from pathlib import Path
 
-from asterisk.console import InputError, atomic_path, read_json, run
+from asterisk.console import InputError, read_json, run, write_text
 from asterisk.evaluation_data import main_scores
 from asterisk.plots import plot_quality
 
@@ -164,8 +164,7 @@ def main() -> None:
         facts = f"{result['date']}, seed {result['seed']}, weights {recipe['model']}"
         lines.append(f"- `{name}.json`: {facts}; {versions}")
     lines.append("")
-    with atomic_path(results / "README.md") as temporary:
-        temporary.write_text("\n".join(lines), encoding="utf-8")
+    write_text(results / "README.md", "\n".join(lines))
     print(f"{results / 'README.md'}: {len(rows)} rows")
 
 
