@@ -292,11 +292,15 @@ class DistillationTrainer:
         """Save everything that resuming needs; a checkpoint under its final name is whole. The last two stay."""
         directory = self.run_directory / "checkpoints" / f"step-{self.progress.step:08d}"
         temporary = directory.with_name(f".{directory.name}.tmp")
-        with written_in(self.run_directory):
-            self.accelerator.save_state(str(temporary))
-            self.accelerator.wait_for_everyone()
-            if self.accelerator.is_main_process:
-                finish_checkpoint(temporary, directory, dataclasses.asdict(self.progress))
+        try:
+            with written_in(self.run_directory):
+                self.accelerator.save_state(str(temporary))
+                self.accelerator.wait_for_everyone()
+                if self.accelerator.is_main_process:
+                    finish_checkpoint(temporary, directory, dataclasses.asdict(self.progress))
+        finally:
+            if self.accelerator.is_main_process:  # half a checkpoint must not fill the disk
+                shutil.rmtree(temporary, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         return directory
 

@@ -5,6 +5,7 @@ import shutil
 
 import baselines
 import evaluate
+import httpx
 import numpy as np
 import pytest
 import results_page
@@ -288,8 +289,37 @@ def test_broken_model_is_reported_not_scored(score, exported, data, tmp_path, va
     assert not (tmp_path / "results").exists()
 
 
+def test_hub_data_are_the_known_sets(monkeypatch):
+    import datasets
+
+    asked = []
+
+    def load_dataset(repository, split):
+        asked.append((repository, split))
+        return datasets.Dataset.from_dict({"sentence1": ["a cat"], "sentence2": ["a dog"], "score": [2]})
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(evaluate.huggingface_hub.HfApi, "dataset_info", lambda *_, **__: None)
+    tasks = evaluate.load_hub_tasks()
+    assert [(task.name, task.split) for task in tasks] == [
+        ("STSBenchmark", "dev"),
+        ("STSBenchmark", "test"),
+        ("SICK-R", "all"),
+    ]
+    assert asked[1:] == [("mteb/stsbenchmark-sts", "test"), ("mteb/sickr-sts", "test")]
+    assert tasks[0].pairs.scores.tolist() == [2.0]
+
+
+def test_hub_out_of_reach_is_one_line(monkeypatch, capsys):
+    def dataset_info(*_, **__):
+        raise httpx.ConnectError("no route")
+
+    monkeypatch.setattr(evaluate.huggingface_hub.HfApi, "dataset_info", dataset_info)
+    assert evaluate.load_hub_tasks() == []
+    assert capsys.readouterr().err == "STS-B and SICK-R are left out: no Hub (no route) and no --data-dir\n"
+
+
 def test_nothing_to_score_on(run_command, teacher, tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(evaluate, "load_hub_tasks", lambda: [])
     options = ("--pairs", tmp_path / "no", "--results", tmp_path / "results")
     result = run_command(evaluate, teacher, *options)

@@ -147,6 +147,8 @@ def test_full_disk_is_one_line_and_loses_nothing(train, command, at_step, monkey
     assert last.startswith(f"error: {output}.run: cannot be written to (")
     assert last.endswith("free some space, then go on from step-00000020 with --resume")
     assert "Traceback" not in child.stderr
+    left = sorted(path.name for path in (tmp_path / "model.run" / "checkpoints").iterdir())
+    assert left == ["step-00000018", "step-00000020"]
     result = train(output, *options)
     assert "resuming at step 20 of 24" in result.out
     assert weights(output) == weights(trained)
