@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from importlib.metadata import version
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 
 import httpx
@@ -84,7 +84,7 @@ def load_held_out(models: list[str], pairs_directory: Path, teacher: Path) -> He
     if not training:
         return None
     _, rows = split_rows(len(pairs), training[0]["val_split"], training[0]["seed"])
-    rows = np.array([row for row in rows if pairs[int(row)]["article"] is not None])[:MAX_PAIRS]
+    rows = np.array(list(islice((row for row in rows if pairs[int(row)]["article"] is not None), MAX_PAIRS)))
     if len(rows) < 2:
         raise InputError(f"{pairs_directory}: fewer than two held-out pairs have both texts; raise --val_split")
     held_out = pairs.select(rows)
