@@ -69,17 +69,20 @@ def peak_megabytes(command: list[str], stop: Callable[[], bool] = lambda: False)
     Raises:
         RuntimeError: If it fails.
     """
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    status, peak, stopped = Path(f"/proc/{child.pid}/status"), 0, False
-    while child.poll() is None:
-        lines = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-        peak = max([peak, *(int(line.split()[1]) for line in lines)])
-        if not stopped and stop():
-            child.terminate()
-            stopped = True
-        time.sleep(0.2)
-    if child.returncode != (130 if stopped else 0):
-        raise RuntimeError(f"{command[1]} ended with {child.returncode}: {child.stderr.read().decode()[-2000:]}")
+    # Not into a pipe: nobody reads it while the command runs, and a full one would hold the command up.
+    with tempfile.TemporaryFile() as errors:
+        child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=errors)
+        status, peak, stopped = Path(f"/proc/{child.pid}/status"), 0, False
+        while child.poll() is None:
+            lines = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+            peak = max([peak, *(int(line.split()[1]) for line in lines)])
+            if not stopped and stop():
+                child.terminate()
+                stopped = True
+            time.sleep(0.2)
+        if child.returncode != (130 if stopped else 0):
+            errors.seek(0)
+            raise RuntimeError(f"{command[1]} ended with {child.returncode}: {errors.read().decode()[-2000:]}")
     return peak * 1024 / 1e6
 
 
