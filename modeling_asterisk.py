@@ -99,11 +99,14 @@ class AsteriskModel(PreTrainedModel):
         # model that already knows the teacher's words, not from noise.
         residual_std = std / 100
         if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=std)
+            # Token vectors, and what they are mapped to, have unit variance: beside smaller ones the first updates
+            # of layers and positions would drown what tells one text from another.
+            is_token_map = module is getattr(self, "embedding_projection", None)
+            nn.init.normal_(module.weight, std=module.in_features**-0.5 if is_token_map else std)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight, std=residual_std if module is self.position_embeddings else std)
+            nn.init.normal_(module.weight, std=residual_std if module is self.position_embeddings else 1.0)
         elif isinstance(module, nn.LayerNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
