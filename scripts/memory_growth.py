@@ -1,6 +1,6 @@
 """Peak memory of prepare, teacher and train as the rows grow: what `scripts/benchmark.py --memory` runs.
 
-The rows are real ones, repeated with a word changed so that none is a duplicate. The teacher is a tiny random
+The rows are real ones, repeated with words changed so that hardly one is a duplicate. The teacher is a tiny random
 one: its vectors are as many and as wide as a real one's, and only their number matters here. Training is stopped
 after a checkpoint; every row has been tokenised and split by then, and every vector read for the PCA.
 """
@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 
 import torch
@@ -53,13 +53,15 @@ def make_teacher(texts: list[str], directory: Path) -> Path:
 
 
 def write_rows(sample: Dataset, rows: int, path: Path) -> None:
-    """Write `rows` pairs to a TSV file: those of the sample in turn, one word of each replaced."""
+    """Write `rows` pairs to a TSV file: those of the sample in turn, two words of each replaced by others."""
     rng = random.Random(0)
+    vocabulary = sorted({word for row in sample for word in row["summary"].split()})
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.write("summary\tarticle\n")
-        for number, row in zip(range(rows), cycle(sample), strict=False):
+        for row in islice(cycle(sample), rows):
             words = row["summary"].split()
-            words[rng.randrange(len(words))] = f"word{number}"
+            for _ in range(2):
+                words[rng.randrange(len(words))] = rng.choice(vocabulary)
             stream.write(f"{' '.join(words)}\t{row['article'] or ''}\n")
 
 
