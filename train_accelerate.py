@@ -223,13 +223,14 @@ class DistillationTrainer:
         places = np.arange(first, first + size)
         mine = rows[np.minimum(places, len(rows) - 1)]
         present = [(places < len(rows)) & (column.lengths_of(mine) > 0) for column in self.columns.values()]
-        return {
+        vectors = torch.from_numpy(np.stack([matrix[mine] for matrix in self.vectors]))
+        batch = {
             "groups": self.collate(self.columns.values(), mine),
             "present": torch.from_numpy(np.stack(present)).to(self.accelerator.device),
-            "teacher": torch.from_numpy(np.stack([matrix[mine] for matrix in self.vectors]))
-            .to(self.accelerator.device)
-            .float(),
+            "teacher": vectors.to(self.accelerator.device).float(),
         }
+        release_pages(*self.vectors, *(column.ids for column in self.columns.values()))
+        return batch
 
     def collate(self, columns: Iterable[TokenColumn], rows: np.ndarray) -> list[list[Tensor]]:
         """Gather texts in groups of like length, on the device; see `training_data.collate`."""
@@ -405,7 +406,6 @@ class DistillationTrainer:
                 values = {f"train/{name}": value.item() for name, value in terms.items()}
                 self.log({**values, "lr": self.schedulers[0].get_last_lr()[0], "seconds": progress.seconds})
                 progress_bar.set_postfix(loss=f"{values['train/loss']:.4f}")
-                release_pages(*self.vectors, *(column.ids for column in self.columns.values()))
             if arguments.eval_steps and progress.step % arguments.eval_steps == 0:
                 metrics = self.evaluate()
                 self.log({**metrics, "seconds": progress.seconds})

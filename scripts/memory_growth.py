@@ -112,7 +112,7 @@ def measure_memory(pairs: Dataset, sizes: list[int], directory: Path) -> dict[st
 
         step = [sys.executable, "scripts/prepare_data.py", "--dataset", place / "rows.tsv"]
         peaks["prepare"][size] = peak_megabytes([*step, "--output", paths["pairs"]])
-        step = [sys.executable, "scripts/precompute_teacher.py", "--teacher_model", teacher, "--max_length", "32"]
+        step = [sys.executable, "scripts/precompute_teacher.py", "--teacher_model", teacher, "--max_length", "8"]
         peaks["teacher"][size] = peak_megabytes([*step, "--pairs", paths["pairs"], "--output", paths["teacher"]])
         step = [sys.executable, "train_accelerate.py", "--tokenizer", "wordpiece:4000", "--max_length", "32"]
         step += ["--val_split", "0.001", "--init_from_teacher", "no", "--checkpoint_steps", str(STEPS // 2)]

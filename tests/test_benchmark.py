@@ -62,6 +62,7 @@ def test_models_of_one_name_are_told_apart(tmp_path):
     for name in [f"{parent}/model/{name}" for parent in "ab" for name in names]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
+        (tmp_path / name[0] / "model" / "config.json").write_text('{"model_type": "asterisk"}')
     directories = [tmp_path / "a/model", tmp_path / "b/model"]
     forms = benchmark.list_forms(directories, teacher=str(directories[0]), threads=1)
     kinds = ["PyTorch", "ONNX fp32", "INT8 ONNX"]
