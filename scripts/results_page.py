@@ -80,16 +80,19 @@ def render_table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def main_table(rows: list[dict]) -> list[str]:
-    """Lay out all models, measured and quoted."""
-    header = ["model", *COLUMNS.values(), "dims", "parameters, M", "download, MB", "speed"]
+    """Lay out all models, measured and quoted; a task that no model was scored on has no column."""
+    tasks = [task for task in COLUMNS if any(task in row["scores"] for row in rows)]
+    header = ["model", *(COLUMNS[task] for task in tasks), "dims", "parameters, M", "download, MB", "speed"]
     cells = []
     for row in rows:
-        scores = [f"{row['scores'][key]:.2f}" if key in row["scores"] else "" for key in COLUMNS]
+        scores = [f"{row['scores'][task]:.2f}" if task in row["scores"] else "" for task in tasks]
         speed = f"{row['speed']:.1f}" if row["speed"] else ""
         size = [f"{row['parameters'] / 1e6:.1f}", f"{row['megabytes']:.1f}", speed]
         cells.append([row["name"], *scores, str(row["dim"]), *size])
     for name, figures in QUOTED.items():
-        cells.append([f"{name}, quoted", *(f"{figure:.2f}" for figure in figures), *[""] * (len(header) - 3)])
+        quoted = dict(zip(COLUMNS, figures, strict=False))
+        scores = [f"{quoted[task]:.2f}" if task in quoted else "" for task in tasks]
+        cells.append([f"{name}, quoted", *scores, "", "", "", ""])
     return render_table(header, cells)
 
 
