@@ -503,9 +503,10 @@ def prepare_student(
 
 def main() -> None:
     """Run the command."""
-    (arguments,) = HfArgumentParser(
-        DistillationArguments, description=__doc__.partition("\n")[0]
-    ).parse_args_into_dataclasses()
+    parser = HfArgumentParser(DistillationArguments, description=__doc__.partition("\n")[0])
+    arguments, unknown = parser.parse_args_into_dataclasses(return_remaining_strings=True)
+    if unknown:
+        raise InputError(f"unknown options: {' '.join(unknown)}; see --help")
     started = time.time()
     directory = run_directory(arguments.output)
     mixed_precision = arguments.mixed_precision

@@ -53,7 +53,7 @@ def load_scored_pairs(path: Path) -> ScoredPairs:
     """Read the columns sentence1, sentence2, score of a TSV file.
 
     Raises:
-        InputError: See `read_table`; also if a score is not a finite number.
+        InputError: See `read_table`; also if a score is not a finite number, or all are the same.
     """
     table = read_table(path, ("sentence1", "sentence2", "score"))
     scores = np.zeros(len(table["score"]))
@@ -64,6 +64,8 @@ def load_scored_pairs(path: Path) -> ScoredPairs:
             scores[row] = np.nan
         if not np.isfinite(scores[row]):
             raise InputError(f"{path} line {row + 2}: the score {score!r} is not a number; mend or delete the row")
+    if len(set(scores)) < 2:
+        raise InputError(f"{path}: every score is the same, so nothing can be correlated with them")
     return ScoredPairs(table["sentence1"], table["sentence2"], scores)
 
 

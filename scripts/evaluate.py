@@ -31,7 +31,7 @@ from sentence_transformers import SentenceTransformer, quantize_embeddings
 from tqdm import tqdm
 
 from asterisk import AsteriskEncoder
-from asterisk.console import InputError, fingerprint, read_json, run, write_json
+from asterisk.console import InputError, atomic_path, fingerprint, read_json, run, write_json
 from asterisk.evaluation_data import ScoredPairs, main_scores
 from asterisk.hub import model_directory, public_name
 from asterisk.model_directory import count_parameters
@@ -349,6 +349,9 @@ def main() -> None:
             f"nothing to score {', '.join(names)} on: name a --data-dir, or a model trained on {arguments.pairs}"
         )
     revisions = [digest(task) for task in tasks]
+    with atomic_path(arguments.results / "writable") as probe:  # rather now than after minutes of work
+        probe.touch()
+    (arguments.results / "writable").unlink()
     for model, name in zip(arguments.models, files, strict=True):
         path = arguments.results / f"{name}.json"
         if evaluate(model, tasks, revisions, path):

@@ -237,6 +237,10 @@ def load_classification(directory: Path, name: str, train: str, test: str) -> Cl
         else:
             parts.append(read_table(path, ("text", "label")))
     labels = sorted(set(parts[0]["label"]))
+    if len(labels) < 2 or not set(parts[1]["label"]) <= set(labels):
+        raise InputError(
+            f"{directory / train}.tsv: two labels or more are needed, and all those of {test}.tsv among them"
+        )
     described = AG_NEWS if name == "AGNews" else {label: label.replace("_", " ") for label in labels}
     return Classification(name, "test", *parts, described)
 
@@ -289,6 +293,8 @@ def load_tasks(directory: Path) -> list[Task]:
     Raises:
         InputError: If none does, or a file is malformed.
     """
+    if not directory.is_dir():
+        raise InputError(f"{directory}: no such directory; name one with evaluation files")
     tasks: list[Task] = []
 
     def there(*names: str) -> bool:

@@ -168,8 +168,14 @@ def test_faulty_file_is_named(tmp_path):
         load_scored_pairs(path)
     with pytest.raises(InputError, match="No such file"):
         load_scored_pairs(tmp_path / "nowhere.tsv")
-    with pytest.raises(InputError, match="no evaluation file here"):
+    path.write_text("sentence1\tsentence2\tscore\na cat\ta dog\t3\n")
+    with pytest.raises(InputError, match="every score is the same"):
+        load_scored_pairs(path)
+    with pytest.raises(InputError, match="no such directory"):
         load_tasks(tmp_path / "nowhere")
+    path.unlink()
+    with pytest.raises(InputError, match="no evaluation file here"):
+        load_tasks(tmp_path)
 
 
 # The command
@@ -286,7 +292,7 @@ def test_broken_model_is_reported_not_scored(score, exported, data, tmp_path, va
     assert result.code == 2
     assert result.err.splitlines()[-1].startswith(f"error: {broken} (pytorch) is broken")
     assert fault in result.err
-    assert not (tmp_path / "results").exists()
+    assert not list((tmp_path / "results").iterdir())
 
 
 def test_hub_data_are_the_known_sets(monkeypatch):

@@ -171,6 +171,10 @@ def test_unusable_value(train, tmp_path, option, value):
     assert not (tmp_path / "model").exists()
 
 
+def test_unknown_option(train, tmp_path):
+    assert "unknown options: --epoch_count 3" in refused(train(tmp_path / "model", "--epoch_count", 3))
+
+
 def test_embedding_wider_than_the_teachers(train, tmp_path):
     result = train(tmp_path / "model", "--projection_dim", 65)
     assert result.code == 2

