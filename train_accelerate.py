@@ -536,6 +536,7 @@ def main() -> None:
     pca = fit_pca(vectors, rows[0], arguments.projection_dim)
     with accelerator.main_process_first():
         model, tokenizer, columns = prepare_student(arguments, pairs, pca, teacher, data_fingerprint)
+    del pairs  # or its mapped pages would count as memory for as long as training lasts
     if arguments.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     accelerator.init_trackers("")
