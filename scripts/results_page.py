@@ -80,8 +80,10 @@ def render_table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def main_table(rows: list[dict]) -> list[str]:
-    """Lay out all models, measured and quoted; a task that no model was scored on has no column."""
-    tasks = [task for task in COLUMNS if any(task in row["scores"] for row in rows)]
+    """Lay out all models, measured and quoted; a task without any figure has no column."""
+    quoted = {name: dict(zip(COLUMNS, figures, strict=False)) for name, figures in QUOTED.items()}
+    known = set().union(*quoted.values(), *(row["scores"] for row in rows))
+    tasks = [task for task in COLUMNS if task in known]
     header = ["model", *(COLUMNS[task] for task in tasks), "dims", "parameters, M", "download, MB", "speed"]
     cells = []
     for row in rows:
@@ -89,9 +91,8 @@ def main_table(rows: list[dict]) -> list[str]:
         speed = f"{row['speed']:.1f}" if row["speed"] else ""
         size = [f"{row['parameters'] / 1e6:.1f}", f"{row['megabytes']:.1f}", speed]
         cells.append([row["name"], *scores, str(row["dim"]), *size])
-    for name, figures in QUOTED.items():
-        quoted = dict(zip(COLUMNS, figures, strict=False))
-        scores = [f"{quoted[task]:.2f}" if task in quoted else "" for task in tasks]
+    for name, figures in quoted.items():
+        scores = [f"{figures[task]:.2f}" if task in figures else "" for task in tasks]
         cells.append([f"{name}, quoted", *scores, "", "", "", ""])
     return render_table(header, cells)
 
