@@ -75,6 +75,7 @@ from asterisk.training_data import (
     length_bucketed_batches,
     load_pairs,
     load_teacher_vectors,
+    read_rows,
     release_pages,
     split_rows,
     tokenize_pairs,
@@ -223,13 +224,13 @@ class DistillationTrainer:
         places = np.arange(first, first + size)
         mine = rows[np.minimum(places, len(rows) - 1)]
         present = [(places < len(rows)) & (column.lengths_of(mine) > 0) for column in self.columns.values()]
-        vectors = torch.from_numpy(np.stack([matrix[mine] for matrix in self.vectors]))
+        vectors = torch.from_numpy(np.stack([read_rows(matrix, mine) for matrix in self.vectors]))
         batch = {
             "groups": self.collate(self.columns.values(), mine),
             "present": torch.from_numpy(np.stack(present)).to(self.accelerator.device),
             "teacher": vectors.to(self.accelerator.device).float(),
         }
-        release_pages(*self.vectors, *(column.ids for column in self.columns.values()))
+        release_pages(*(column.ids for column in self.columns.values()))
         return batch
 
     def collate(self, columns: Iterable[TokenColumn], rows: np.ndarray) -> list[list[Tensor]]:
@@ -271,9 +272,8 @@ class DistillationTrainer:
         self.model.eval()
         sums: dict[str, float] = {}
         # The same batches whatever the number of processes or the training batch: comparable figures.
-        for rows in length_bucketed_batches(
-            self.val_rows, self.lengths[self.val_rows], EVALUATION_BATCH, seed=None
-        ):
+        batches = length_bucketed_batches(self.val_rows, self.lengths[self.val_rows], EVALUATION_BATCH, seed=None)
+        for rows in batches:
             for name, value in self.loss(self.load_batch(rows)).items():
                 sums[name] = sums.get(name, 0.0) + value.item() * len(rows)
         metrics = {f"val/{name}": value / len(self.val_rows) for name, value in sums.items()}

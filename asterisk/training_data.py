@@ -218,6 +218,15 @@ def release_pages(*arrays: np.ndarray) -> None:
             pages.madvise(mmap.MADV_DONTNEED)
 
 
+def read_rows(matrix: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Copy `rows` of a memory-mapped matrix, letting go of its pages after every few: a row may map megabytes."""
+    result = np.empty((len(rows), matrix.shape[1]), dtype=matrix.dtype)
+    for start in range(0, len(rows), 16):
+        result[start : start + 16] = matrix[rows[start : start + 16]]
+        release_pages(matrix)
+    return result
+
+
 def tokenize_texts(texts: list[str], tokenizer: Tokenizer, max_length: int) -> TokenColumn:
     """Tokenise a few texts, cut at `max_length` tokens, into memory."""
     backend = type(tokenizer).from_str(tokenizer.to_str())
@@ -330,6 +339,6 @@ def length_bucketed_batches(
     order = rng.permutation(len(rows))
     block = 64 * batch_size
     blocks = [order[i : i + block] for i in range(0, len(order), block)]
-    order = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in blocks])
-    batches = [rows[order[i : i + batch_size]] for i in range(0, len(order), batch_size)]
+    ordered = rows[np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in blocks])]
+    batches = [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
     return [batches[i] for i in rng.permutation(len(batches))]
