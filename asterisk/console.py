@@ -91,9 +91,10 @@ def write_text(path: Path, text: str) -> None:
 def read_json(path: Path) -> dict:
     """Read a JSON object; an absent or damaged file reads as empty, so that its step runs again."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return {}
+    return value if isinstance(value, dict) else {}
 
 
 def fingerprint(*files: Path) -> str:

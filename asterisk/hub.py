@@ -34,7 +34,7 @@ def model_directory(name: str, patterns: tuple[str, ...]) -> Path:
         raise InputError(f"{name}: no such directory, and not a Hugging Face Hub id either") from error
     except LocalEntryNotFoundError as error:
         raise InputError(
-            f"cannot reach {name!r} on the Hugging Face Hub, and it is not in the cache; "
+            f"{name}: no such directory, and the Hugging Face Hub cannot be reached to look for it there; "
             "`make quickstart` needs no Hub"
         ) from error
     except HfHubHTTPError as error:

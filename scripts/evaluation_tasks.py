@@ -5,6 +5,7 @@ vectors, so that one pass over the texts serves every shortened or quantised for
 """
 
 import json
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 from scipy.stats import bootstrap, pearsonr
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, f1_score, ndcg_score, precision_recall_curve
 from sklearn.neural_network import MLPClassifier
@@ -133,8 +135,12 @@ class Classification(Task):
         nearest = labels[(test @ embed(list(self.descriptions.values())).T).argmax(1)]
         train, answers = embed(self.train["text"]), np.array(self.train["label"])
         few = np.random.default_rng(SEED).permutation(len(train))[:HEAD_EXAMPLES]
-        regression = LogisticRegression(C=10, max_iter=200).fit(train, answers)
-        head = MLPClassifier((HEAD_SIZE,), random_state=SEED, max_iter=300).fit(train[few], answers[few])
+        regression = LogisticRegression(C=10, max_iter=200)
+        head = MLPClassifier((HEAD_SIZE,), random_state=SEED, max_iter=300)
+        with warnings.catch_warnings():  # stopping after a fixed number of passes is the method, not a failure
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            regression.fit(train, answers)
+            head.fit(train[few], answers[few])
         return {
             "zero_shot_accuracy": percent((nearest == gold).mean()),
             "logistic_regression_accuracy": percent(regression.score(test, gold)),
@@ -241,6 +247,8 @@ def load_classification(directory: Path, name: str, train: str, test: str) -> Cl
         raise InputError(
             f"{directory / train}.tsv: two labels or more are needed, and all those of {test}.tsv among them"
         )
+    if name == "AGNews" and not set(labels) <= set(AG_NEWS):
+        raise InputError(f"{directory / train}.tsv: a label is none of {', '.join(AG_NEWS)}")
     described = AG_NEWS if name == "AGNews" else {label: label.replace("_", " ") for label in labels}
     return Classification(name, "test", *parts, described)
 
@@ -255,6 +263,8 @@ def load_paraphrases(path: Path) -> PairClassification:
     for row, label in enumerate(table["label"]):
         if label not in ("0", "1"):
             raise InputError(f"{path} line {row + 2}: the label is {label!r}; it must be 0 or 1")
+    if len(set(table["label"])) < 2:
+        raise InputError(f"{path}: every label is the same; there must be pairs of both kinds")
     return PairClassification("PanParaphrase", "test", table)
 
 
@@ -284,6 +294,8 @@ def load_retrieval(directory: Path) -> Retrieval:
     for query, document, grade in zip(*table.values(), strict=True):
         if query in query_rows and document in document_rows:
             relevance[query_rows[query], document_rows[document]] = max(0, int(grade))
+    if not relevance.any():
+        raise InputError(f"{directory / 'qrels.test.tsv'}: no row names a query and a document of the other files")
     return Retrieval("Cranfield", "test", list(queries.values()), list(documents.values()), relevance)
 
 
@@ -297,8 +309,8 @@ def load_tasks(directory: Path) -> list[Task]:
         raise InputError(f"{directory}: no such directory; name one with evaluation files")
     tasks: list[Task] = []
 
-    def there(*names: str) -> bool:
-        return all((directory / name).exists() for name in names)
+    def there(name: str) -> bool:
+        return (directory / name).exists()
 
     for split in ("dev", "test"):
         if there(f"stsb.{split}.tsv"):
@@ -317,7 +329,7 @@ def load_tasks(directory: Path) -> list[Task]:
         ("AGNews", "agnews.fit_from_test", "agnews.eval_from_test"),
         ("CLINC150", "clinc150.train", "clinc150.test"),
     ):
-        if there(f"{train}.tsv", f"{test}.tsv"):
+        if there(f"{train}.tsv") or there(f"{test}.tsv"):
             tasks.append(load_classification(directory, name, train, test))
     if there("pan_paraphrase.test.tsv"):
         tasks.append(load_paraphrases(directory / "pan_paraphrase.test.tsv"))

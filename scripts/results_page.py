@@ -136,7 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--results", type=Path, default=Path("results"), help="directory of the results")
+    parser.add_argument("--results", type=Path, default=Path("build/results"), help="directory of the results")
     results = parser.parse_args().results
     rows = find_rows(results)
     found = {

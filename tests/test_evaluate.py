@@ -178,6 +178,36 @@ def test_faulty_file_is_named(tmp_path):
         load_tasks(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"clinc150.test.tsv": "text\tlabel\nhello\tgreeting\n"}, "clinc150.train.tsv: No such file"),
+        (
+            {
+                f"agnews.{part}_from_test.tsv": "label\ttitle\tdescription\n1\ta\tb\n4\tc\td\n"
+                for part in ("fit", "eval")
+            },
+            "a label is none of 0, 1, 2, 3",
+        ),
+        ({"pan_paraphrase.test.tsv": "sentence1\tsentence2\tlabel\na\tb\t1\n"}, "every label is the same"),
+        (
+            {
+                "cranfield/corpus.jsonl": '{"_id": "1", "text": "a wing", "title": ""}',
+                "cranfield/queries.jsonl": '{"_id": "1", "text": "what is a wing"}',
+                "cranfield/qrels.test.tsv": "query-id\tcorpus-id\tscore\n7\t1\t1\n",
+            },
+            "qrels.test.tsv: no row names a query and a document",
+        ),
+    ],
+)
+def test_task_that_cannot_be_scored_is_refused(tmp_path, files, message):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_tasks(tmp_path)
+
+
 # The command
 
 
@@ -232,6 +262,7 @@ def test_results_of_all_forms_and_their_page(score, run_command, exported, teach
 
 
 def test_results_page_without_results(run_command, tmp_path):
+    (tmp_path / "damaged.json").write_text("[]")
     result = run_command(results_page, "--results", tmp_path)
     assert result.code == 2
     assert "no results here; run scripts/evaluate.py" in result.err
