@@ -3,9 +3,6 @@
 from importlib.util import find_spec
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
 from asterisk.console import InputError
 
 
@@ -28,6 +25,10 @@ def model_directory(name: str, patterns: tuple[str, ...]) -> Path:
     package = find_spec(name) if name.isidentifier() else None
     if package and package.origin and Path(package.origin).with_name("model").is_dir():
         return Path(package.origin).with_name("model")
+    # Here, not above: it takes longer to import than the model to load.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
     try:
         return Path(snapshot_download(name, allow_patterns=list(patterns)))
     except HFValidationError as error:

@@ -1,5 +1,7 @@
 """AsteriskEncoder: the vectors of sentence-transformers, without torch."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from conftest import invent_pairs
@@ -57,6 +59,57 @@ def test_truncated_vectors_are_normalised(encoder):
 
 def test_no_text(encoder):
     assert encoder.encode([]).shape == (0, 32)
+
+
+def test_generator_is_read_in_blocks(encoder, monkeypatch):
+    monkeypatch.setattr("asterisk.encoder.BLOCK", 10)
+    drawn = []
+    embed_block = encoder.embed_block
+
+    def watch(block, *arguments):
+        assert len(drawn) % 10 == 0 or len(drawn) == len(TEXTS), "more texts were read than a block holds"
+        return embed_block(block, *arguments)
+
+    monkeypatch.setattr(encoder, "embed_block", watch)
+    vectors = encoder.encode(drawn.append(text) or text for text in TEXTS)
+    monkeypatch.undo()
+    assert len(drawn) == len(TEXTS)
+    assert np.abs(vectors - encoder.encode(TEXTS)).max() < 1e-5
+
+
+def test_progress_counts_texts(encoder, capsys):
+    encoder.encode(TEXTS, show_progress_bar=True)
+    assert f"{len(TEXTS)}/{len(TEXTS)}" in capsys.readouterr().err
+
+
+def test_eight_threads_share_an_encoder(exported):
+    encoder = AsteriskEncoder(str(exported))
+    expected = encoder.encode(TEXTS)
+    parts = [TEXTS[i::8] for i in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            for i, vectors in enumerate(pool.map(encoder.encode, parts)):
+                assert np.abs(vectors - expected[i::8]).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("sentences", "message"),
+    [
+        (None, "sentences is a NoneType, not a string"),
+        (b"a heron", "sentences is a bytes, not a string"),
+        (7, "sentences is a int, not a string"),
+        (["a heron", None], "sentence 1 is a NoneType, not a string"),
+        ([b"a heron"], "sentence 0 is a bytes, not a string"),
+    ],
+)
+def test_what_is_not_text_is_refused(encoder, sentences, message):
+    with pytest.raises(TypeError, match=message):
+        encoder.encode(sentences)
+
+
+def test_very_long_text_is_cut(encoder):
+    text = "the otter crossed the bridge of Aldermoor at dawn. " * 20_000  # a megabyte
+    assert np.allclose(encoder.encode(text), encoder.encode(text[:50_000]), atol=1e-6)
 
 
 def test_missing_files(exported, tmp_path):
