@@ -37,11 +37,13 @@ class Int8Graph:
     Args:
         weights: PyTorch's parameters by name.
         ranges: Least and largest input of each linear layer, by its name.
+        weight_limit: Largest absolute value of a rounded weight.
     """
 
-    def __init__(self, weights: Mapping[str, np.ndarray], ranges: Mapping[str, Range]) -> None:
+    def __init__(self, weights: Mapping[str, np.ndarray], ranges: Mapping[str, Range], weight_limit: int) -> None:
         self.weights = weights
         self.ranges = ranges
+        self.weight_limit = weight_limit
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
 
@@ -77,8 +79,8 @@ class Int8Graph:
     def product(
         self, values: str, scale: float, zero_point: int, weight: np.ndarray, bias: np.ndarray | None
     ) -> str:
-        """Multiply 8-bit `values` with `weight` `[inputs, outputs]`, rounded to 7 bits, and add the bias: fp32."""
-        scales = np.maximum(np.abs(weight).max(axis=0) / WEIGHT_LIMIT, 1e-12)
+        """Multiply 8-bit `values` with `weight` `[inputs, outputs]`, rounded, and add the bias: fp32."""
+        scales = np.maximum(np.abs(weight).max(axis=0) / self.weight_limit, 1e-12)
         inputs = [
             values,
             self.constant(np.rint(weight / scales), np.int8),
@@ -165,7 +167,11 @@ class Int8Graph:
 
 
 def build(
-    weights: Mapping[str, np.ndarray], ranges: Mapping[str, Range], heads: int, epsilon: float
+    weights: Mapping[str, np.ndarray],
+    ranges: Mapping[str, Range],
+    heads: int,
+    epsilon: float,
+    weight_limit: int = WEIGHT_LIMIT,
 ) -> onnx.ModelProto:
     """Build the INT8 form of an `AsteriskModel`.
 
@@ -174,8 +180,9 @@ def build(
         ranges: Least and largest input of each of its linear layers, by the layer's name.
         heads: Number of attention heads.
         epsilon: That of layer normalisation.
+        weight_limit: Largest absolute value of a rounded weight.
     """
-    graph = Int8Graph(weights, ranges)
+    graph = Int8Graph(weights, ranges, weight_limit)
     add, constant = graph.add, graph.constant
     mask = add("Cast", "attention_mask", to=TensorProto.FLOAT)
     row_mask = add("Unsqueeze", mask, constant([1], np.int64))

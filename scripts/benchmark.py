@@ -233,16 +233,15 @@ def render_table(figures: list[dict]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in padded)
 
 
-def describe_run(arguments: argparse.Namespace) -> dict:
+def describe_run(threads: int) -> dict:
     """Say where, when and with what the figures are taken."""
     cpuinfo = Path("/proc/cpuinfo")
     cpu = re.search(r"^(?:model name|Model)\s*: (.+)", cpuinfo.read_text() if cpuinfo.exists() else "", re.M)
     return {
-        "teacher": arguments.teacher_model,
         "platform": platform.platform(),
         "cpu": cpu[1] if cpu else platform.processor(),
         "cores": os.cpu_count(),
-        "threads": arguments.threads or "all",
+        "threads": threads or "all",
         "load_average": round(os.getloadavg()[0], 1),
         "date": time.strftime("%Y-%m-%d"),
         "seed": SEED,
@@ -255,7 +254,7 @@ def report_pipeline(arguments: argparse.Namespace) -> None:
     """Measure training or memory, print the table and write it."""
     # Here, not above: the fresh processes whose start is timed must not load torch.
 
-    facts = describe_run(arguments)
+    facts = {"teacher": arguments.teacher_model} | describe_run(arguments.threads)
     if arguments.train:
         title, name = "Speed of training", "training"
         table, figures = report_training(
@@ -321,7 +320,8 @@ def main() -> None:
         report_fresh(next(form for form in forms if form.name == arguments.measure))
         return
     texts = choose_texts(arguments.pairs, arguments.texts)
-    facts = describe_run(arguments) | {"texts": len(texts), "repeats": arguments.repeats}
+    facts = {"teacher": arguments.teacher_model} | describe_run(arguments.threads)
+    facts |= {"texts": len(texts), "repeats": arguments.repeats}
     figures = measure(forms, texts, arguments.repeats)
     table = render_table(figures)
     table += (

@@ -3,10 +3,10 @@
 import subprocess
 import sys
 
-import benchmark
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+import benchmark
 from asterisk.console import InputError
 
 

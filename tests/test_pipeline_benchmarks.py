@@ -1,11 +1,13 @@
 """Benchmarks of training and memory: that they run, and measure what they say."""
 
+import json
 import sys
 
 import pytest
 from datasets import load_from_disk
 
 import memory_growth
+import quantization
 import training_speed
 
 
@@ -39,3 +41,26 @@ def test_rows_are_repeated_without_duplicates(pairs, tmp_path):
     lines = (tmp_path / "rows.tsv").read_text().splitlines()
     assert len(lines) == len(set(lines)) == 501
     assert all(line.count("\t") == 1 for line in lines)
+
+
+def test_schemes_of_quantisation_side_by_side(run_command, exported, pairs, tmp_path, monkeypatch):
+    monkeypatch.setattr(quantization, "ROUNDS", 1)
+    monkeypatch.setattr(quantization, "CALIBRATION_TEXTS", 40)
+    result = run_command(quantization, exported, "--pairs", pairs, "--texts", 100, "--results", tmp_path)
+    assert result.code == 0, result.err
+    figures = json.loads((tmp_path / "quantization.json").read_text())["figures"]
+    rows = {row["scheme"]: row for row in figures}
+    assert list(rows) == list(quantization.SCHEMES)
+    shipped = rows["own graph, 7-bit weights (shipped)"]
+    file = exported / "onnx/model_quantized.onnx"
+    assert shipped["megabytes"] == pytest.approx(file.stat().st_size / 1e6, rel=0.01)
+    assert shipped["worst_cosine"] > 0.99 and shipped["batched_difference"] < 1e-12
+    assert rows["dynamic (`quantize_dynamic`)"]["batched_difference"] > 1e-7
+    assert rows["dynamic (`quantize_dynamic`)"]["bulk_speed"] == 1
+    assert "| own graph, 7-bit weights (shipped) |" in (tmp_path / "quantization.md").read_text()
+
+
+def test_quantisation_without_an_export(run_command, tmp_path):
+    result = run_command(quantization, tmp_path)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "export the model with export_optimum.py" in result.err
