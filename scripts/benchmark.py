@@ -2,14 +2,17 @@
 
     python scripts/benchmark.py build/model
 
-The teacher and every form of every model (PyTorch, ONNX fp32, INT8) are measured in one run, on the CPU, each
-through the loader that its users call, tokenisation included:
+The teacher and every form of every model (PyTorch, ONNX fp32, INT8) are measured in one run, on the CPU, with one
+thread and then with all cores, each through the loader that its users call, tokenisation included:
 
-- Time to embed one text of 12 and one of 128 of the teacher's tokens, the same texts for all. The forms take
+- Time to embed one text of 12, 32 and 128 of the teacher's tokens, the same texts for all. The forms take
   turns, so that a slow spell of the machine meets all, and a speed-up compares figures of the same minutes.
-- Texts per second over real texts of natural length, which each form cuts at its own limit.
+- Texts per second, and processor time of each, over real texts of natural length, which each form cuts at its own
+  limit.
 - Time from process start to the loaded model and to the first vector, and peak memory over 100 texts, in
   fresh processes. Size is that of the weights and tokenizer.json; MB are 10^6 bytes.
+- The share of an INT8 Asterisk file's time that its bare INT8 matrix products take: how near it is to what ONNX
+  Runtime reaches on this processor.
 
 Run it alone: beside other work PyTorch's threads, which wait for one another in a busy loop, become many times
 slower, ONNX Runtime's hardly, and the speed-ups are too good to be true.
@@ -27,6 +30,7 @@ import re
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,20 +43,20 @@ from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from asterisk import AsteriskEncoder
-from asterisk.console import InputError, read_json, run, write_json, write_text
+from asterisk.console import InputError, atomic_directory, read_json, run, write_json, write_text
 from asterisk.hub import model_directory
 from asterisk.training_data import PairTexts, load_pairs, load_teacher_model
-from memory_growth import report_memory
-from training_speed import report_training
 
 SEED = 0
 BATCH_SIZE = 32
-LATENCY_TOKENS = (12, 128)
+LATENCY_TOKENS = (12, 32, 128)
 ROUND_CALLS = 20
 THROUGHPUT_ROUNDS = 3
 FRESH_RUNS = 3
 FRESH_TEXTS = 100
 ONNX_FORMS = {"ONNX fp32": "onnx/model.onnx", "INT8 ONNX": "onnx/model_quantized.onnx"}
+TEACHER_ONNX = {"ONNX fp32": "onnx/model.onnx", "INT8 ONNX": "onnx/model_int8.onnx"}
+TEACHER_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 PACKAGES = ("onnxruntime", "torch", "sentence-transformers", "transformers", "tokenizers", "numpy")
 # A token each in nearly every vocabulary; the time does not depend on which words they are.
 SENTENCE = "the old house by the river was sold last year to a young family from the city"
@@ -85,7 +89,33 @@ def load_onnx(directory: Path, file_name: str, threads: int) -> Encode:
     return partial(AsteriskEncoder(str(directory), file_name, threads).encode, batch_size=BATCH_SIZE)
 
 
-def list_forms(models: list[Path], teacher: str, threads: int) -> list[Form]:
+def load_teacher_onnx(directory: Path, file_name: str, threads: int) -> Encode:
+    """Load an ONNX file of the teacher with sentence-transformers."""
+    from onnxruntime import SessionOptions
+    from sentence_transformers import SentenceTransformer
+
+    options = SessionOptions()
+    options.intra_op_num_threads = threads
+    keywords = {"file_name": file_name, "provider": "CPUExecutionProvider", "session_options": options}
+    model = SentenceTransformer(str(directory), backend="onnx", local_files_only=True, model_kwargs=keywords)
+    return partial(model.encode, batch_size=BATCH_SIZE, show_progress_bar=False)
+
+
+def export_teacher(teacher: Path, directory: Path) -> None:
+    """Write the teacher's own ONNX files, fp32 and INT8, made by sentence-transformers for this processor."""
+    from sentence_transformers import SentenceTransformer, export_dynamic_quantized_onnx_model
+
+    keywords = {"export": True, "provider": "CPUExecutionProvider"}
+    model = SentenceTransformer(str(teacher), backend="onnx", local_files_only=True, model_kwargs=keywords)
+    cpuinfo = Path("/proc/cpuinfo")
+    vnni = "avx512_vnni" if cpuinfo.exists() and "avx512_vnni" in cpuinfo.read_text() else "avx2"
+    kind = "arm64" if platform.machine() in ("aarch64", "arm64") else vnni
+    with atomic_directory(directory) as temporary:
+        model.save_pretrained(str(temporary))
+        export_dynamic_quantized_onnx_model(model, kind, str(temporary), file_suffix="int8")
+
+
+def list_forms(models: list[Path], teacher: str, teacher_onnx: Path, threads: int) -> list[Form]:
     """List the forms to measure, the teacher first.
 
     Raises:
@@ -106,11 +136,15 @@ def list_forms(models: list[Path], teacher: str, threads: int) -> list[Form]:
                     raise InputError(f"{path}: no such file; {mend}")
             label = name if names.count(name) == 1 else model
             forms.append(Form(f"{label} ({kind})", files, load))
-    directory = model_directory(teacher, ("tokenizer.json", "*.safetensors"))
+    directory = model_directory(teacher, TEACHER_FILES)
     files = (directory / "tokenizer.json", *sorted(directory.rglob("*.safetensors")))
     if not files[0].is_file() or len(files) == 1:
         raise InputError(f"{teacher}: lacks tokenizer.json or safetensors; choose another --teacher_model")
-    return [Form("teacher (PyTorch)", files, partial(load_pytorch, teacher, is_teacher=True)), *forms]
+    teachers = [Form("teacher (PyTorch)", files, partial(load_pytorch, teacher, is_teacher=True))]
+    for kind, file in TEACHER_ONNX.items():
+        files = (directory / "tokenizer.json", teacher_onnx / file)
+        teachers.append(Form(f"teacher ({kind})", files, partial(load_teacher_onnx, teacher_onnx, file, threads)))
+    return [*teachers, *forms]
 
 
 def choose_texts(directory: Path, count: int) -> list[str]:
@@ -164,17 +198,17 @@ def measure_fresh(form: Form, texts: list[str]) -> list[float]:
     return json.loads(child.stdout.splitlines()[-1])
 
 
-def time_calls(encode: Encode, texts: list[str], calls: int) -> list[float]:
-    """Return the seconds of each of `calls` calls, after a warm-up."""
+def time_calls(encode: Encode, texts: list[str], calls: int) -> list[tuple[float, float]]:
+    """Return the seconds of each of `calls` calls, after a warm-up, and those of the processor."""
     # It also outlasts the threads of the form before, which spin for some milliseconds when they fall idle.
     warm = time.perf_counter() + 0.1
     while time.perf_counter() < warm:
         encode(texts[:BATCH_SIZE])
-    clock = [time.perf_counter()]
+    clock = [(time.perf_counter(), time.process_time())]
     for _ in range(calls):
         encode(texts)
-        clock.append(time.perf_counter())
-    return np.diff(clock).tolist()
+        clock.append((time.perf_counter(), time.process_time()))
+    return np.diff(clock, axis=0).tolist()
 
 
 def measure(forms: list[Form], texts: list[str], repeats: int) -> list[dict]:
@@ -204,6 +238,11 @@ def measure(forms: list[Form], texts: list[str], repeats: int) -> list[dict]:
 def summarize(form: Form, fresh: list, seconds: dict, teacher_seconds: dict, texts: int) -> dict:
     """Turn what `measure_fresh` returned and the seconds of each call, by task, into the figures of a form."""
     load_s, first_vector_s, peak_memory_mb = np.median(fresh, axis=0).tolist()
+    processor_s = float(np.median(seconds["texts"], axis=0)[1])
+    seconds, teacher_seconds = (
+        {task: [wall for wall, _ in calls] for task, calls in taken.items()}
+        for taken in (seconds, teacher_seconds)
+    )
     latency = {task: calls for task, calls in seconds.items() if task != "texts"}
     return {
         "form": form.name,
@@ -213,6 +252,7 @@ def summarize(form: Form, fresh: list, seconds: dict, teacher_seconds: dict, tex
         "peak_memory_mb": peak_memory_mb,
         "p50_p95_p99_ms": {t: (np.percentile(s, (50, 95, 99)) * 1000).tolist() for t, s in latency.items()},
         "texts_per_s": texts / float(np.median(seconds["texts"])),
+        "processor_ms_per_text": 1000 * processor_s / texts,
         "speed_up": {t: float(np.median(teacher_seconds[t]) / np.median(s)) for t, s in seconds.items()},
     }
 
@@ -221,12 +261,14 @@ def render_table(figures: list[dict]) -> str:
     """Lay out the figures of each form as an aligned Markdown table."""
     tasks = list(figures[0]["p50_p95_p99_ms"])
     rows = [["", "size MB", "load s", "first vector s", "memory MB", *(f"{t}, ms" for t in tasks), "texts/s"]]
+    rows[0].append("processor ms/text")
     for form in figures:
         rows.append([form["form"], *(f"{form[key]:.1f}" for key in ("size_mb", "load_s", "first_vector_s"))])
         rows[-1].append(f"{form['peak_memory_mb']:.0f}")
         speeds = [" / ".join(f"{ms:.2f}" for ms in form["p50_p95_p99_ms"][task]) for task in tasks]
         speeds.append(f"{form['texts_per_s']:.0f}")
         rows[-1] += [f"{s} ({x:.1f}x)" for s, x in zip(speeds, form["speed_up"].values(), strict=True)]
+        rows[-1].append(f"{form['processor_ms_per_text']:.2f}")
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
     padded = ([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows)
@@ -250,9 +292,57 @@ def describe_run(threads: int) -> dict:
     }
 
 
+def report_speed(arguments: argparse.Namespace, forms: list[Form]) -> None:
+    """Measure all forms with the given number of threads, print the table and write it."""
+    from product_speed import measure_products
+
+    texts = choose_texts(arguments.pairs, arguments.texts)
+    facts = {"teacher": arguments.teacher_model} | describe_run(arguments.threads)
+    facts |= {"texts": len(texts), "repeats": arguments.repeats}
+    figures = measure(forms, texts, arguments.repeats)
+    files = {form.name: form.files[1] for form in forms}
+    for form in figures:
+        if files[form["form"]].name == "model_quantized.onnx":
+            form["products"] = measure_products(files[form["form"]], arguments.threads)
+    write_report(
+        arguments.output / "benchmark",
+        "Speed, size and memory",
+        render({"run": facts, "figures": figures}),
+        figures,
+        facts,
+    )
+
+
+def title(threads: int) -> str:
+    """Return the heading of the table for a number of threads."""
+    return "One thread" if threads == 1 else f"{threads} threads"
+
+
+def render(part: dict) -> str:
+    """Lay out one number of threads: the table of the forms, and the share of the bare products."""
+    from product_speed import render_products
+
+    lines = [
+        render_table(part["figures"]),
+        "",
+        f"One text: p50 / p95 / p99. Texts/s: batches of {BATCH_SIZE}. In brackets: times the teacher's speed.",
+    ]
+    for form in part["figures"]:
+        if "products" in form:
+            lines += [
+                "",
+                f"{form['form']}: what its bare INT8 matrix products take",
+                "",
+                render_products(form["products"]),
+            ]
+    return "\n".join(lines)
+
+
 def report_pipeline(arguments: argparse.Namespace) -> None:
     """Measure training or memory, print the table and write it."""
     # Here, not above: the fresh processes whose start is timed must not load torch.
+    from memory_growth import report_memory
+    from training_speed import report_training
 
     facts = {"teacher": arguments.teacher_model} | describe_run(arguments.threads)
     if arguments.train:
@@ -290,7 +380,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--pairs", type=Path, default=Path("data/pairs"), help="text pairs with the real texts")
     parser.add_argument("--texts", type=int, default=1000, help="real texts to embed for the throughput")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 means all cores")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="CPU threads; 0 measures with one and then with all cores"
+    )
+    parser.add_argument(
+        "--teacher_onnx", type=Path, default=Path("build/teacher_onnx"), help="the teacher's own ONNX files"
+    )
     parser.add_argument("--repeats", type=int, default=200, help="calls for each latency")
     parser.add_argument("--output", type=Path, default=Path("build/results"), help="directory of the results")
     what = parser.add_mutually_exclusive_group()
@@ -315,18 +410,28 @@ def main() -> None:
     if arguments.train or arguments.memory:
         report_pipeline(arguments)
         return
-    forms = list_forms(arguments.models, arguments.teacher_model, arguments.threads)
+    teacher_onnx = arguments.teacher_onnx / arguments.teacher_model.replace("/", "--")
+    forms = list_forms(arguments.models, arguments.teacher_model, teacher_onnx, arguments.threads)
     if arguments.measure:
         report_fresh(next(form for form in forms if form.name == arguments.measure))
         return
-    texts = choose_texts(arguments.pairs, arguments.texts)
-    facts = {"teacher": arguments.teacher_model} | describe_run(arguments.threads)
-    facts |= {"texts": len(texts), "repeats": arguments.repeats}
-    figures = measure(forms, texts, arguments.repeats)
-    table = render_table(figures)
-    table += (
-        f"\n\nOne text: p50 / p95 / p99. Texts/s: batches of {BATCH_SIZE}. In brackets: times the teacher's speed."
-    )
+    if not teacher_onnx.is_dir():
+        teacher = model_directory(arguments.teacher_model, TEACHER_FILES)
+        export_teacher(teacher, teacher_onnx)
+    if arguments.threads:
+        report_speed(arguments, forms)
+        return
+    # Libraries read the number of threads when they start: each number has a process of its own.
+    parts = []
+    for threads in sorted({1, os.cpu_count() or 1}):
+        with tempfile.TemporaryDirectory() as scratch:
+            command = [sys.executable, __file__, *sys.argv[1:], f"--threads={threads}", f"--output={scratch}"]
+            if code := subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode:
+                sys.exit(code)
+            parts.append(read_json(Path(scratch, "benchmark.json")))
+    table = "\n\n".join(f"## {title(part['run']['threads'])}\n\n{render(part)}" for part in parts)
+    facts = parts[-1]["run"] | {"threads": [part["run"]["threads"] for part in parts]}
+    figures = [form | {"threads": part["run"]["threads"]} for part in parts for form in part["figures"]]
     write_report(arguments.output / "benchmark", "Speed, size and memory", table, figures, facts)
 
 

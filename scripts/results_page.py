@@ -35,7 +35,7 @@ NOTES = """In percent. STS-B test and SICK-R all (its 9,927 pairs, which MTEB ca
 of the cosines with human scores, with 95 % bootstrap intervals below. AG News, CLINC150: accuracy of a logistic
 regression. Paraphrases: average precision. Cranfield: nDCG@10. Agreement: Spearman correlation with the
 teacher's cosines on pairs held out from training. Download: weights and tokenizer. Speed: texts per second
-relative to the teacher in PyTorch, fp32, in the same run of the benchmark. Quoted rows are from the MTEB
+relative to the teacher in PyTorch, fp32, in the same run of the benchmark, on all cores. Quoted rows are from the MTEB
 results repository, 2026."""
 
 
