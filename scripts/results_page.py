@@ -34,9 +34,9 @@ FORMS = {"pytorch": "PyTorch", "onnx_fp32": "ONNX fp32", "onnx_int8": "INT8 ONNX
 NOTES = """In percent. STS-B test and SICK-R all (its 9,927 pairs, which MTEB calls SICK-R): Spearman correlation
 of the cosines with human scores, with 95 % bootstrap intervals below. AG News, CLINC150: accuracy of a logistic
 regression. Paraphrases: average precision. Cranfield: nDCG@10. Agreement: Spearman correlation with the
-teacher's cosines on pairs held out from training. Download: weights and tokenizer. Speed: texts per second
-relative to the teacher in PyTorch, fp32, in the same run of the benchmark, on all cores. Quoted rows are from the MTEB
-results repository, 2026."""
+teacher's cosines on pairs held out from training. Download: weights and tokenizer. Speed: texts per second on
+all cores, relative to the teacher in PyTorch, fp32, in the same run of the benchmark. Quoted rows are from the
+MTEB results repository, 2026."""
 
 
 def find_rows(results: Path) -> list[dict]:
