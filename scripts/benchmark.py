@@ -111,7 +111,7 @@ def export_teacher(teacher: Path, directory: Path) -> None:
     vnni = "avx512_vnni" if cpuinfo.exists() and "avx512_vnni" in cpuinfo.read_text() else "avx2"
     kind = "arm64" if platform.machine() in ("aarch64", "arm64") else vnni
     with atomic_directory(directory) as temporary:
-        model.save_pretrained(str(temporary))
+        model.save_pretrained(str(temporary), create_model_card=False)
         export_dynamic_quantized_onnx_model(model, kind, str(temporary), file_suffix="int8")
 
 
