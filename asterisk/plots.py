@@ -1,5 +1,6 @@
 """Plots of a training run and of an evaluation."""
 
+import itertools
 from pathlib import Path
 
 import matplotlib
@@ -66,14 +67,14 @@ def plot_ablations(rows: dict[str, dict], path: Path) -> None:
 
 
 def plot_quality(points: dict[str, tuple[float, float]], label: str, path: Path) -> None:
-    """Draw quality over what it costs, a named point a model; `points` holds (cost, quality)."""
-    figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for name, (cost, quality) in points.items():
-        axis.plot(cost, quality, "o")
-        axis.annotate(name, (cost, quality), xytext=(5, 5), textcoords="offset points", fontsize=8)
+    """Draw quality over what it costs, a mark for each model; `points` holds (cost, quality)."""
+    figure, axis = plt.subplots(figsize=(9, 4.5), layout="constrained")
+    for (name, (cost, quality)), marker in zip(points.items(), itertools.cycle("os^Dv*Pp")):
+        axis.plot(cost, quality, marker, markersize=9, alpha=0.6, label=name)
     axis.set(xscale="log", xlabel=label, ylabel="STS-B test, Spearman, %")
-    axis.margins(x=0.25, y=0.1)
+    axis.margins(0.1)
     axis.grid(alpha=0.3)
+    figure.legend(loc="outside right center")
     save(figure, path)
 
 
