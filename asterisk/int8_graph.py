@@ -10,7 +10,7 @@ processor; it is close to PyTorch's; it is fast.
 - What is rounded to integers is computed in an order that padding does not change, or else a last bit would tip
   now and then a number to its neighbour. ONNX Runtime's fp32 products split sums over more than 128 terms at
   places that depend on the width of the matrix, so attention scores are sums of 128 products each; and the
-  denominator of softmax is a product with the mask, which adds terms one after the other, padding last.
+  denominator of softmax is a matrix product, too, which adds terms one after the other, padding last.
 - Queries, keys and values share one rounded input, and each head has matrices of its own: nothing is transposed or
   split. Products with weights add scale and bias in one operator (`com.microsoft.MatMulIntegerToFloat`).
 - Attention stays in fp32, and so does the last projection: its input, never normalised, spans too wide a range.
@@ -150,13 +150,13 @@ class Int8Graph:
         value = self.linear(values, f"{layer}.value", head)
         return self.add("Div", self.add("MatMul", shares, value), total)
 
-    def model(self, batch_axes: list[str], outputs: dict[str, list]) -> onnx.ModelProto:
-        """Return the finished model."""
+    def model(self, axes: list[str], outputs: dict[str, list]) -> onnx.ModelProto:
+        """Return the finished model; `axes` are those of its inputs, `outputs` the shapes of its results."""
         graph = helper.make_graph(
             self.nodes,
             "asterisk",
             [
-                helper.make_tensor_value_info(name, TensorProto.INT64, batch_axes)
+                helper.make_tensor_value_info(name, TensorProto.INT64, axes)
                 for name in ("input_ids", "attention_mask")
             ],
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
@@ -187,7 +187,8 @@ def build(
     mask = add("Cast", "attention_mask", to=TensorProto.FLOAT)
     row_mask = add("Unsqueeze", mask, constant([1], np.int64))
     bias = add("Mul", add("Sub", constant(1, np.float32), row_mask), constant(MASKED, np.float32))
-    ones = add("Expand", add("Unsqueeze", mask, constant([2], np.int64)), constant([1, 1, 2], np.int64))
+    ones = add("Unsqueeze", add("Max", mask, constant(1, np.float32)), constant([2], np.int64))
+    ones = add("Expand", ones, constant([1, 1, 2], np.int64))
     hidden_states = graph.embed("attention_mask")
     hidden_size = weights["position_embeddings.weight"].shape[1]
     head_size = hidden_size // heads
