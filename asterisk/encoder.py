@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sized
 from itertools import islice
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 BLOCK = 8192
+# The tokens of a text beyond the limit come from its beginning; a book need not be tokenised for them.
+LONG_TEXT = 20_000
 
 
 class AsteriskEncoder:
@@ -53,6 +56,7 @@ class AsteriskEncoder:
             reason = str(error).partition("\n")[0]
             raise InputError(f"{directory}: tokenizer.json or {file_name} is damaged ({reason})") from error
         self.tokenizer.no_padding()
+        self.max_length = (self.tokenizer.truncation or {}).get("max_length", math.inf)
 
     def encode(
         self,
@@ -106,7 +110,10 @@ class AsteriskEncoder:
 
     def embed_block(self, texts: list[str], batch_size: int, progress: tqdm | None) -> np.ndarray:
         """Embed texts that fit into memory, in batches of like length: `[texts, dim]`."""
-        encodings = self.tokenizer.encode_batch_fast(texts)
+        encodings = self.tokenizer.encode_batch_fast([text[:LONG_TEXT] for text in texts])
+        for row, text in enumerate(texts):
+            if len(text) > LONG_TEXT and len(encodings[row]) < self.max_length:
+                encodings[row] = self.tokenizer.encode(text)
         order = np.argsort([-len(encoding) for encoding in encodings], kind="stable")
         vectors = []
         for start in range(0, len(order), batch_size):

@@ -107,9 +107,25 @@ def test_what_is_not_text_is_refused(encoder, sentences, message):
         encoder.encode(sentences)
 
 
-def test_very_long_text_is_cut(encoder):
-    text = "the otter crossed the bridge of Aldermoor at dawn. " * 20_000  # a megabyte
-    assert np.allclose(encoder.encode(text), encoder.encode(text[:50_000]), atol=1e-6)
+def test_only_the_beginning_of_a_very_long_text_is_tokenised(encoder, monkeypatch):
+    texts = ["the otter crossed the bridge of Aldermoor at dawn. " * 1000, "otter" + " " * 40_000 + "bridge"]
+    assert encoder.tokenizer.encode(texts[0]).ids != encoder.tokenizer.encode(texts[1]).ids
+    expected = np.concatenate([encoder.embed_tokens([encoder.tokenizer.encode(text).ids]) for text in texts])
+    lengths = []
+    tokenizer = encoder.tokenizer
+
+    class Watch:
+        def encode_batch_fast(self, texts):
+            lengths.extend(map(len, texts))
+            return tokenizer.encode_batch_fast(texts)
+
+        def encode(self, text):
+            lengths.append(len(text))
+            return tokenizer.encode(text)
+
+    monkeypatch.setattr(encoder, "tokenizer", Watch())
+    assert np.abs(encoder.encode(texts) - expected).max() < 1e-6
+    assert lengths == [20_000, 20_000, len(texts[1])]
 
 
 def test_missing_files(exported, tmp_path):
