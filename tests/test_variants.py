@@ -1,0 +1,60 @@
+"""Variants of sentences: each rule on a sentence it fits, and one that it must leave alone."""
+
+import gzip
+import random
+
+import pytest
+
+import variants
+
+
+@pytest.mark.parametrize(
+    ("rule", "sentence", "expected"),
+    [
+        (variants.negate, "A man is playing a guitar", "A man is not playing a guitar"),
+        (variants.negate, "A man is not playing a guitar", "A man is playing a guitar"),
+        (variants.negate, "We can't see it", "We can see it"),
+        (variants.negate, "A dog barks loudly", "no dog barks loudly"),
+        (variants.negate, "Rain falls", None),
+        (variants.swap, "A dog is chasing a black cat in the yard", "a black cat is chasing A dog in the yard"),
+        (variants.swap, "The woman feeds a horse", "a horse feeds The woman"),
+        (variants.swap, "A man is singing on the stage", None),
+        (variants.make_passive, "a man is slicing a potato", "a potato is being sliced by a man"),
+        (variants.make_passive, "a boy is throwing the ball", "the ball is being thrown by a boy"),
+        (variants.make_passive, "a boy is standing in the road", None),
+        (variants.shorten, "A boy is running on the grass", "A boy is running"),
+        (variants.reorder, "A man and a woman are dancing", "a woman and A man are dancing"),
+        (variants.reorder, "A man sings", None),
+    ],
+)
+def test_rule(rule, sentence, expected):
+    assert rule(sentence) == expected
+
+
+def test_a_word_is_replaced():
+    found = {variants.replace("a young man sleeps", random.Random(seed)) for seed in range(20)}
+    assert {"a old man sleeps", "a young woman sleeps"} <= found
+    assert variants.replace("nothing fits this", random.Random(0)) is None
+
+
+def test_pairs_are_written_and_the_same_again(run_command, tmp_path):
+    lines = ["A man is playing a guitar.", "too short", "word " * 30, "A dog runs\tThe cat is not on the mat"]
+    with gzip.open(tmp_path / "texts.tsv.gz", "wt") as stream:
+        stream.write("\n".join(lines))
+    outputs = [tmp_path / "first.tsv", tmp_path / "second.tsv"]
+    for output in outputs:
+        assert run_command(variants, tmp_path / "texts.tsv.gz", "--output", output).code == 0
+    header, *rows = outputs[0].read_text().splitlines()
+    assert header == "sentence\tvariant"
+    assert [row.split("\t")[0] for row in rows] == ["A man is playing a guitar.", "The cat is not on the mat"]
+    assert all(len(set(row.split("\t"))) == 2 for row in rows)
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
+
+
+def test_unreadable_text_is_one_line(run_command, tmp_path):
+    (tmp_path / "texts.txt.gz").write_bytes(b"not gzip")
+    for name in ("texts.txt.gz", "absent.txt"):
+        result = run_command(variants, tmp_path / name, "--output", tmp_path / "out.tsv")
+        assert (result.code, result.err.count("error: ")) == (2, 1)
+        assert name in result.err
+    assert not (tmp_path / "out.tsv").exists()
