@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sized
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 BLOCK = 8192
 # The tokens of a text beyond the limit come from its beginning; a book need not be tokenised for them.
 LONG_TEXT = 20_000
+SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def beginning(text: str) -> str:
+    """Cut a very long text behind a word."""
+    return text if len(text) <= LONG_TEXT else text[:LONG_TEXT].rsplit(None, 1)[0]
 
 
 class AsteriskEncoder:
@@ -42,9 +48,10 @@ class AsteriskEncoder:
 
     def __init__(self, name: str, file_name: str = "onnx/model_quantized.onnx", threads: int = 0) -> None:
         directory = model_directory(name, ("tokenizer.json", file_name))
-        for file in (Path("tokenizer.json"), Path(file_name)):
+        writers = {"tokenizer.json": "train_accelerate.py", file_name: "export_optimum.py"}
+        for file, writer in writers.items():
             if not (directory / file).is_file():
-                raise InputError(f"{directory / file}: no such file; export_optimum.py writes the ONNX files")
+                raise InputError(f"{directory / file}: no such file; {writer} writes it")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         try:
@@ -55,6 +62,10 @@ class AsteriskEncoder:
         except Exception as error:  # both libraries raise classes of their own
             reason = str(error).partition("\n")[0]
             raise InputError(f"{directory}: tokenizer.json or {file_name} is damaged ({reason})") from error
+        shapes = {output.name: output.shape for output in self.session.get_outputs()}
+        if "sentence_embedding" not in shapes:
+            raise InputError(f"{directory / file_name}: lacks the output sentence_embedding; export it again")
+        self.dim = shapes["sentence_embedding"][1]
         self.tokenizer.no_padding()
         self.max_length = (self.tokenizer.truncation or {}).get("max_length", math.inf)
 
@@ -80,7 +91,7 @@ class AsteriskEncoder:
 
         Raises:
             TypeError: If a sentence is not a string.
-            ValueError: If `batch_size` or `truncate_dim` is less than 1.
+            ValueError: If `batch_size` or `truncate_dim` is less than 1, or a sentence holds a lone surrogate.
         """
         if isinstance(sentences, str):
             return self.encode([sentences], batch_size, truncate_dim)[0]
@@ -94,11 +105,13 @@ class AsteriskEncoder:
 
             progress = tqdm(total=len(sentences) if isinstance(sentences, Sized) else None, unit=" texts")
         texts = iter(sentences)
-        blocks = [np.zeros((0, self.session.get_outputs()[1].shape[1]), dtype=np.float32)]
+        blocks = [np.zeros((0, self.dim), dtype=np.float32)]
         while block := list(islice(texts, BLOCK)):
             for row, text in enumerate(block, start=sum(map(len, blocks))):
                 if not isinstance(text, str):
                     raise TypeError(f"sentence {row} is a {type(text).__name__}, not a string")
+                if not text.isascii() and SURROGATE.search(text):
+                    raise ValueError(f"sentence {row} holds half of a surrogate pair, which is no character")
             blocks.append(self.embed_block(block, batch_size, progress))
         if progress is not None:
             progress.close()
@@ -110,7 +123,7 @@ class AsteriskEncoder:
 
     def embed_block(self, texts: list[str], batch_size: int, progress: tqdm | None) -> np.ndarray:
         """Embed texts that fit into memory, in batches of like length: `[texts, dim]`."""
-        encodings = self.tokenizer.encode_batch_fast([text[:LONG_TEXT] for text in texts])
+        encodings = self.tokenizer.encode_batch_fast([beginning(text) for text in texts])
         for row, text in enumerate(texts):
             if len(text) > LONG_TEXT and len(encodings[row]) < self.max_length:
                 encodings[row] = self.tokenizer.encode(text)

@@ -32,6 +32,8 @@ def read_table(path: Path, columns: tuple[str, ...]) -> dict[str, list[str]]:
                     table[name].append(row[name])
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
+    except csv.Error as error:
+        raise InputError(f"{path} line {rows.line_num}: {error}; mend or delete the row") from error
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
         raise InputError(f"{path} near line {line}: not UTF-8; convert the file") from error

@@ -68,7 +68,9 @@ def load_hub_tasks() -> list[Task]:
             )
             tasks.append(Similarity(name, split, pairs))
     except (OSError, ValueError, httpx.HTTPError) as error:
-        print(f"STS-B and SICK-R are left out: no Hub ({first_line(error)}) and no --data-dir", file=sys.stderr)
+        line = first_line(error)
+        reason = type(error).__name__ if line.startswith("(") else line  # a tuple says nothing to a reader
+        print(f"STS-B and SICK-R are left out: no Hub ({reason}) and no --data-dir", file=sys.stderr)
     return tasks
 
 

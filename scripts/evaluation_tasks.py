@@ -24,6 +24,7 @@ from asterisk.evaluation_data import ScoredPairs, load_scored_pairs, read_table,
 
 SEED = 0
 RESAMPLES = 1000
+INTERVAL_PAIRS = 20  # of fewer, a resample may well be one pair many times over
 HEAD_EXAMPLES = 1000
 HEAD_SIZE = 128
 SICK_SPLITS = ("train", "trial", "test")
@@ -106,11 +107,13 @@ class Similarity(Task):
     def score(self, embed: Embed, thorough: bool) -> dict[str, float | list[float]]:
         """Return rank and linear correlation."""
         cosines = self.cosines(embed)
+        if np.ptp(cosines) < 1e-9:
+            raise InputError(f"{self.name} {self.split}: every pair has the same cosine, so nothing correlates")
         scores = {
             "cosine_spearman": round(spearman(cosines, self.pairs.scores), 2),
             "cosine_pearson": percent(pearsonr(cosines, self.pairs.scores).statistic),
         }
-        if thorough:
+        if thorough and len(cosines) >= INTERVAL_PAIRS:
             scores["cosine_spearman_interval"] = interval(cosines, self.pairs.scores)
         return scores
 
@@ -269,15 +272,25 @@ def load_paraphrases(path: Path) -> PairClassification:
 
 
 def read_lines(path: Path) -> list[dict]:
-    """Read the JSON objects of a BEIR file.
+    """Read id and text of the JSON objects of a BEIR file; where the text is empty, the title.
 
     Raises:
-        InputError: If the file cannot be read.
+        InputError: If the file cannot be read, naming the line.
     """
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            rows.append({"_id": row["_id"], "text": row["text"] or row.get("title", "")})
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path} line {number}: not a JSON object with _id and text; mend the line"
+            ) from error
+    return rows
 
 
 def load_retrieval(directory: Path) -> Retrieval:
@@ -286,12 +299,16 @@ def load_retrieval(directory: Path) -> Retrieval:
     Raises:
         InputError: If a file is missing or malformed.
     """
-    documents = {row["_id"]: row["text"] or row["title"] for row in read_lines(directory / "corpus.jsonl")}
+    documents = {row["_id"]: row["text"] for row in read_lines(directory / "corpus.jsonl")}
     queries = {row["_id"]: row["text"] for row in read_lines(directory / "queries.jsonl")}
     table = read_table(directory / "qrels.test.tsv", ("query-id", "corpus-id", "score"))
     query_rows, document_rows = ({key: row for row, key in enumerate(texts)} for texts in (queries, documents))
+    if len(documents) < 2:
+        raise InputError(f"{directory / 'corpus.jsonl'}: two documents or more are needed to rank them")
     relevance = np.zeros((len(queries), len(documents)), dtype=int)
     for query, document, grade in zip(*table.values(), strict=True):
+        if not grade.lstrip("-").isdecimal():
+            raise InputError(f"{directory / 'qrels.test.tsv'}: the score {grade!r} is not a whole number")
         if query in query_rows and document in document_rows:
             relevance[query_rows[query], document_rows[document]] = max(0, int(grade))
     if not relevance.any():

@@ -241,6 +241,11 @@ def main() -> None:
     add("--threads", type=int, default=1, help="threads of ONNX Runtime")
     add("--results", type=Path, default=Path("build/results"), help="directory to write to")
     arguments = parser.parse_args()
+    if arguments.texts < 5 or arguments.threads < 0:
+        raise InputError("--texts must be 5 or more, --threads 0 or more")
+    for file in SENTENCES.values():
+        if arguments.data_dir and not (arguments.data_dir / file).is_file():
+            raise InputError(f"{arguments.data_dir / file}: no such file; leave out --data-dir, or add it")
     logging.disable(logging.WARNING)  # ONNX Runtime recommends a step that onnxslim has done
     fp32 = arguments.model / "onnx/model.onnx"
     if not fp32.is_file():

@@ -125,7 +125,18 @@ def test_only_the_beginning_of_a_very_long_text_is_tokenised(encoder, monkeypatc
 
     monkeypatch.setattr(encoder, "tokenizer", Watch())
     assert np.abs(encoder.encode(texts) - expected).max() < 1e-6
-    assert lengths == [20_000, 20_000, len(texts[1])]
+    assert lengths == [19_995, 5, len(texts[1])]
+
+
+def test_word_that_the_cut_would_split_is_whole(encoder):
+    text = "otter " * 509 + " " * 16_945 + "bridge lantern"  # the last token that counts is "bridge"
+    expected = encoder.embed_tokens([encoder.tokenizer.encode(text).ids])
+    assert np.abs(encoder.encode([text]) - expected).max() < 1e-6
+
+
+def test_lone_surrogate_is_named(encoder):
+    with pytest.raises(ValueError, match="sentence 1 holds half of a surrogate pair"):
+        encoder.encode(["a heron", "a \udce9 mole"])
 
 
 def test_missing_files(exported, tmp_path):

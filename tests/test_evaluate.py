@@ -115,6 +115,8 @@ def test_quantised_vectors_are_close_and_binary_keeps_signs():
 
 # Files
 
+CORPUS = '{"_id": "1", "text": "a wing"}\n'
+
 
 @pytest.fixture
 def data(tmp_path):
@@ -192,11 +194,23 @@ def test_faulty_file_is_named(tmp_path):
         ({"pan_paraphrase.test.tsv": "sentence1\tsentence2\tlabel\na\tb\t1\n"}, "every label is the same"),
         (
             {
-                "cranfield/corpus.jsonl": '{"_id": "1", "text": "a wing", "title": ""}',
+                "cranfield/corpus.jsonl": CORPUS + '{"_id": "2", "text": "", "title": "lift"}',
                 "cranfield/queries.jsonl": '{"_id": "1", "text": "what is a wing"}',
                 "cranfield/qrels.test.tsv": "query-id\tcorpus-id\tscore\n7\t1\t1\n",
             },
             "qrels.test.tsv: no row names a query and a document",
+        ),
+        (
+            {"cranfield/corpus.jsonl": CORPUS + '{"text": "b"}'},
+            "corpus.jsonl line 2: not a JSON",
+        ),
+        (
+            {
+                "cranfield/corpus.jsonl": CORPUS,
+                "cranfield/queries.jsonl": '{"_id": "1", "text": "what is a wing"}',
+                "cranfield/qrels.test.tsv": "query-id\tcorpus-id\tscore\n1\t1\t1\n",
+            },
+            "corpus.jsonl: two documents or more",
         ),
     ],
 )
