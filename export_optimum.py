@@ -90,6 +90,15 @@ def calibrate(model: AsteriskModel, token_ids: list[list[int]]) -> dict[str, tup
     return ranges
 
 
+def build_int8(
+    model: AsteriskModel, calibration: list[list[int]], weight_limit: int = int8_graph.WEIGHT_LIMIT
+) -> onnx.ModelProto:
+    """Build the INT8 form of a model, its activation ranges calibrated on token sequences."""
+    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    heads, epsilon = model.config.num_attention_heads, model.config.layer_norm_eps
+    return int8_graph.build(weights, calibrate(model, calibration), heads, epsilon, weight_limit)
+
+
 def run_onnx(session: onnxruntime.InferenceSession, batch: list[list[int]], padding: int = 0) -> np.ndarray:
     """Embed token sequences as one batch, with `padding` further columns of padding: `[batch, dim]`."""
     width = max(map(len, batch)) + padding
@@ -203,9 +212,7 @@ def main() -> None:
         onnx.save(onnxslim.slim(str(Path(scratch, "raw.onnx"))), fp32_path)
         files["model.onnx"] = verify(fp32_path, verification, reference, fp32=True)
 
-        weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-        heads, epsilon = model.config.num_attention_heads, model.config.layer_norm_eps
-        graph = int8_graph.build(weights, calibrate(model, calibration), heads, epsilon)
+        graph = build_int8(model, calibration)
         for name in INT8_FILES:
             onnx.save(graph, temporary / name)
         files |= dict.fromkeys(INT8_FILES, verify(temporary / INT8_FILES[0], verification, reference, fp32=False))

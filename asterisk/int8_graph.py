@@ -143,10 +143,10 @@ class Int8Graph:
             scores = self.add("Add", self.add("MatMul", query, key), scores)
         largest = self.add("ReduceMax", scores, axes=[-1])
         shares = self.add("Exp", self.add("Sub", scores, largest))
-        total = self.add("MatMul", shares, ones)
+        totals = self.add("MatMul", shares, ones)
         # The second of two equal columns: the product with a single one would be summed in another order.
         ends = (self.constant([value], np.int64) for value in (1, 2, 2))
-        total = self.add("Slice", total, *ends)
+        total = self.add("Slice", totals, *ends)
         value = self.linear(values, f"{layer}.value", head)
         return self.add("Div", self.add("MatMul", shares, value), total)
 
@@ -177,7 +177,7 @@ def build(
 
     Args:
         weights: Its parameters by name, fp32.
-        ranges: Least and largest input of each of its linear layers, by the layer's name.
+        ranges: Least and largest input of each of its linear layers, by the layer's name; 0 lies between them.
         heads: Number of attention heads.
         epsilon: That of layer normalisation.
         weight_limit: Largest absolute value of a rounded weight.

@@ -313,7 +313,7 @@ def report_speed(arguments: argparse.Namespace, forms: list[Form]) -> None:
     )
 
 
-def title(threads: int) -> str:
+def heading(threads: int) -> str:
     """Return the heading of the table for a number of threads."""
     return "One thread" if threads == 1 else f"{threads} threads"
 
@@ -429,7 +429,7 @@ def main() -> None:
             if code := subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode:
                 sys.exit(code)
             parts.append(read_json(Path(scratch, "benchmark.json")))
-    table = "\n\n".join(f"## {title(part['run']['threads'])}\n\n{render(part)}" for part in parts)
+    table = "\n\n".join(f"## {heading(part['run']['threads'])}\n\n{render(part)}" for part in parts)
     facts = parts[-1]["run"] | {"threads": [part["run"]["threads"] for part in parts]}
     figures = [form | {"threads": part["run"]["threads"]} for part in parts for form in part["figures"]]
     write_report(arguments.output / "benchmark", "Speed, size and memory", table, figures, facts)

@@ -125,10 +125,7 @@ def own_graph(weight_limit: int) -> Callable[[Source, Path], None]:
     """Build the graph of asterisk/int8_graph.py, with weights up to a limit."""
 
     def write(source: Source, path: Path) -> None:
-        weights = {name: tensor.numpy() for name, tensor in source.model.state_dict().items()}
-        ranges = export_optimum.calibrate(source.model, source.calibration)
-        heads, epsilon = source.model.config.num_attention_heads, source.model.config.layer_norm_eps
-        onnx.save(int8_graph.build(weights, ranges, heads, epsilon, weight_limit), path)
+        onnx.save(export_optimum.build_int8(source.model, source.calibration, weight_limit), path)
 
     return write
 

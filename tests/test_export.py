@@ -13,7 +13,6 @@ from onnx import numpy_helper
 from transformers import AutoTokenizer
 
 import export_optimum
-from asterisk import int8_graph
 from modeling_asterisk import AsteriskConfig, AsteriskModel
 
 FILES = ("model.onnx", *export_optimum.INT8_FILES)
@@ -122,8 +121,7 @@ def test_int8_graph_without_projection_of_the_table():
     rows = [list(range(i, 2 * i + 3)) for i in range(12)]
     with torch.no_grad():
         expected = np.concatenate([model(torch.tensor([row])).sentence_embedding.numpy() for row in rows])
-    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    graph = int8_graph.build(weights, export_optimum.calibrate(model, rows), 3, config.layer_norm_eps)
+    graph = export_optimum.build_int8(model, rows)
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     assert cosines(embed(session, rows)[1], expected).min() > 0.99
 
