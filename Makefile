@@ -12,6 +12,7 @@ LIMIT ?= 0
 TEACHER_MODEL ?= sentence-transformers/all-MiniLM-L6-v2
 TOKENIZER ?= openai-community/gpt2
 OUTPUT ?= build/model
+MODEL ?= release/asterisk
 RESULTS ?= build/results
 DATA_DIR ?=
 EPOCHS ?= 5
@@ -22,7 +23,7 @@ VAL_SPLIT ?= 0.1
 DISTILL_ALPHA ?= 0.5
 MAX_LENGTH ?= 128
 
-VARIABLES := DATASET LIMIT TEACHER_MODEL TOKENIZER OUTPUT RESULTS DATA_DIR EPOCHS BATCH_SIZE LR PATIENCE VAL_SPLIT \
+VARIABLES := DATASET LIMIT TEACHER_MODEL TOKENIZER OUTPUT MODEL RESULTS DATA_DIR EPOCHS BATCH_SIZE LR PATIENCE VAL_SPLIT \
 	DISTILL_ALPHA MAX_LENGTH
 # Threads that wait asleep, not in a busy loop, leave other programs their share of the cores.
 export OMP_WAIT_POLICY ?= passive
@@ -55,22 +56,22 @@ train: install ## distil the student -> OUTPUT; goes on after an interruption
 export: install ## verified fp32 and INT8 ONNX files -> OUTPUT/onnx
 	$(BIN)/python export_optimum.py --model $(OUTPUT)
 
-evaluate: install ## STS-B and more from DATA_DIR or the Hub, agreement with the teacher -> RESULTS
-	$(BIN)/python scripts/evaluate.py $(OUTPUT) --results $(RESULTS) $(addprefix --data-dir=,$(DATA_DIR))
+evaluate: install ## MODEL on STS-B and more from DATA_DIR or the Hub -> RESULTS
+	$(BIN)/python scripts/evaluate.py $(MODEL) --results $(RESULTS) $(addprefix --data-dir=,$(DATA_DIR))
 
-results: install ## OUTPUT, the teacher and two baselines on DATA_DIR, side by side -> RESULTS/README.md
+results: install ## MODEL, the teacher and two baselines on DATA_DIR, side by side -> RESULTS/README.md
 	$(BIN)/python scripts/baselines.py --teacher_model $(TEACHER_MODEL)
-	$(BIN)/python scripts/evaluate.py $(OUTPUT) $(TEACHER_MODEL) build/baselines/model2vec build/baselines/lsa \
+	$(BIN)/python scripts/evaluate.py $(MODEL) $(TEACHER_MODEL) build/baselines/model2vec build/baselines/lsa \
 		--results $(RESULTS) $(addprefix --data-dir=,$(DATA_DIR))
-	$(BIN)/python scripts/benchmark.py $(OUTPUT) build/baselines/model2vec build/baselines/lsa \
+	$(BIN)/python scripts/benchmark.py $(MODEL) build/baselines/model2vec build/baselines/lsa \
 		--teacher_model $(TEACHER_MODEL) --output $(RESULTS)
 	$(BIN)/python scripts/results_page.py --results $(RESULTS)
 
-benchmark: install ## speed, size and memory beside the teacher -> RESULTS
-	$(BIN)/python scripts/benchmark.py $(OUTPUT) --teacher_model $(TEACHER_MODEL) --output $(RESULTS)
+benchmark: install ## speed, size and memory of MODEL beside the teacher -> RESULTS
+	$(BIN)/python scripts/benchmark.py $(MODEL) --teacher_model $(TEACHER_MODEL) --output $(RESULTS)
 
-demo: install ## rank texts by similarity to a query
-	$(BIN)/python scripts/demo.py --model $(OUTPUT)
+demo: install ## rank texts by similarity to a query, with MODEL
+	$(BIN)/python scripts/demo.py --model $(MODEL)
 
 report: install
 	$(BIN)/python scripts/report.py $(OUTPUT) --results $(RESULTS)
@@ -88,13 +89,14 @@ quickstart: LR = 1e-3
 quickstart: DISTILL_ALPHA = 0.9
 quickstart: MAX_LENGTH = 48
 
+all quickstart: MODEL = $(OUTPUT)
 all quickstart: install
 	@for step in $(PIPELINE); do \
 		$(MAKE) --no-print-directory $$step $(foreach name,$(VARIABLES),$(name)="$($(name))") || exit; \
 	done
 
-push: install ## commit the model to the Hub: make push REPO=user/asterisk
-	$(BIN)/python scripts/push_to_hub.py $(OUTPUT) --repo-id $(REPO) --results $(RESULTS)
+push: install ## commit MODEL to the Hub: make push REPO=user/asterisk
+	$(BIN)/python scripts/push_to_hub.py $(MODEL) --repo-id $(REPO) --results $(RESULTS)
 
 test: install $(VENV)/node ## run the tests
 	$(BIN)/python -m pytest

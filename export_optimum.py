@@ -2,9 +2,9 @@
 
     python export_optimum.py --model build/model
 
-Writes model.onnx (fp32, simplified) and model_quantized.onnx (INT8, see asterisk/int8_graph.py), and the latter
-also under the names that sentence-transformers looks for: one INT8 file serves every processor. Every graph has
-the inputs input_ids and attention_mask and the outputs last_hidden_state and sentence_embedding.
+Writes model.onnx (fp32, its weights stored in float16) and model_quantized.onnx (INT8, asterisk/int8_graph.py),
+the latter also under the names that sentence-transformers looks for: one INT8 file serves every processor. Every
+graph has the inputs input_ids and attention_mask and the outputs last_hidden_state and sentence_embedding.
 
 A file is written only after ONNX Runtime has given the vectors of PyTorch with it, on real text.
 """
@@ -36,6 +36,7 @@ from asterisk.training_data import PairTexts, load_pairs, split_rows
 from modeling_asterisk import AsteriskModel
 
 FP32_TOLERANCE = 1e-4
+SMALL_TENSOR = 1024
 INT8_COSINE = 0.99
 # Of a text alone to the same in a padded batch of others: what differs is the rounding of fp32.
 INVARIANCE_COSINE = 0.9999999
@@ -97,6 +98,22 @@ def build_int8(
     weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     heads, epsilon = model.config.num_attention_heads, model.config.layer_norm_eps
     return int8_graph.build(weights, calibrate(model, calibration), heads, epsilon, weight_limit)
+
+
+def store_halved(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Keep the large weights of a graph in float16, each with a cast to float32 that is done once, at loading.
+
+    Loses nothing where the weights come from a float16 file, as `model.safetensors` is.
+    """
+    for tensor in [tensor for tensor in graph.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT]:
+        weights = onnx.numpy_helper.to_array(tensor)
+        if weights.size < SMALL_TENSOR:
+            continue
+        name = f"{tensor.name}_float16"
+        graph.graph.node.insert(0, onnx.helper.make_node("Cast", [name], [tensor.name], to=onnx.TensorProto.FLOAT))
+        graph.graph.initializer.append(onnx.numpy_helper.from_array(weights.astype(np.float16), name))
+        graph.graph.initializer.remove(tensor)
+    return graph
 
 
 def run_onnx(session: onnxruntime.InferenceSession, batch: list[list[int]], padding: int = 0) -> np.ndarray:
@@ -209,7 +226,7 @@ def main() -> None:
     with atomic_directory(directory) as temporary, tempfile.TemporaryDirectory() as scratch:
         export(model, AsteriskOnnxConfig(model.config, task="feature-extraction"), Path(scratch, "raw.onnx"))
         fp32_path = temporary / "model.onnx"
-        onnx.save(onnxslim.slim(str(Path(scratch, "raw.onnx"))), fp32_path)
+        onnx.save(store_halved(onnxslim.slim(str(Path(scratch, "raw.onnx")))), fp32_path)
         files["model.onnx"] = verify(fp32_path, verification, reference, fp32=True)
 
         graph = build_int8(model, calibration)

@@ -1,4 +1,4 @@
-"""Rank one's own texts by similarity to a query: the texts of a file, of stdin, or of the training pairs.
+"""Rank one's own texts by similarity to a query: the texts of a file, of stdin, of the training pairs, or README's.
 
 python scripts/demo.py --query "how do I read a file line by line" --file notes.txt
 cat notes.txt | python scripts/demo.py --file -
@@ -14,6 +14,10 @@ from asterisk import AsteriskEncoder
 from asterisk.console import InputError, run
 from asterisk.hub import model_directory
 from asterisk.training_data import load_pairs
+
+
+README = Path(__file__).parent.parent / "README.md"
+QUESTIONS = ["does it run without PyTorch?", "how was it trained?", "what does it say of quantisation?"]
 
 
 def read_texts(name: str) -> list[str]:
@@ -48,9 +52,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--model", default="build/model", help="model directory or Hub id")
+    parser.add_argument("--model", default="release/asterisk", help="model directory or Hub id")
     parser.add_argument("--query", action="append", help="text to look for; may be given several times")
-    parser.add_argument("--file", help="one text a line, - for stdin; without it, texts of --pairs are ranked")
+    parser.add_argument(
+        "--file", help="one text a line, - for stdin; without it, texts of --pairs or of README are ranked"
+    )
     parser.add_argument("--pairs", type=Path, default=Path("data/pairs"), help="text pairs for a demonstration")
     parser.add_argument("--top", type=int, default=3, help="texts to show for each query")
     parser.add_argument("--backend", choices=["onnx", "torch"], default="onnx", help="INT8 ONNX or PyTorch")
@@ -62,6 +68,10 @@ def main() -> None:
     if arguments.file:
         texts = read_texts(arguments.file)
         queries = queries or texts[:1]
+    elif not arguments.pairs.exists():
+        paragraphs = README.read_text(encoding="utf-8").split("\n\n")
+        texts = [" ".join(text.split()) for text in paragraphs if text[0].isalpha()]
+        queries = queries or QUESTIONS
     else:
         pairs, _ = load_pairs(arguments.pairs)
         texts = [text for text in pairs[:1000]["article"] if text]

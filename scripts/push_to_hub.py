@@ -1,6 +1,7 @@
-"""Push a model directory to the Hugging Face Hub in one commit.
+"""Push a model directory to the Hugging Face Hub in one commit, or lay out the same files in a directory.
 
     python scripts/push_to_hub.py build/model --repo-id user/asterisk --dry-run
+    python scripts/push_to_hub.py build/asterisk --repo-id user/asterisk --to release/asterisk
 
 The commit holds the SentenceTransformer files, the safetensors, the model's code, the ONNX files, the results and
 the model card. The directory is opened with every loader first, and refused if one fails or if an INT8 file does
@@ -8,6 +9,9 @@ not give the vectors of PyTorch. Either the whole commit arrives or nothing; unc
 """
 
 import argparse
+import csv
+import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,12 +28,13 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from requests.exceptions import RequestException
 
 from asterisk import AsteriskEncoder
-from asterisk.console import InputError, read_json, run
+from asterisk.console import InputError, atomic_directory, read_json, run
 from asterisk.evaluation_data import main_scores
 from asterisk.model_directory import count_parameters
 from asterisk.tokenization import first_line
 
 TEMPLATE = Path(__file__).parent.parent / "model_card.md"
+SOURCES = Path(__file__).parent / "recipes" / "text_sources.tsv"
 REQUIRED = (
     "config.json",
     "model.safetensors",
@@ -122,6 +127,14 @@ def teacher_name(training: dict) -> str | None:
     return name if "/" in name else None
 
 
+def licensed_sources(datasets: list[str]) -> list[dict[str, str]]:
+    """Return the rows of recipes/text_sources.tsv (text, origin, licence) whose files are in the training text."""
+    names = {Path(dataset.rpartition("=")[0] or dataset).name for dataset in datasets}
+    with SOURCES.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
+    return [row for row in rows if names.intersection(row["files"].split(", "))]
+
+
 def make_card(model: Path, results: Path, repo_id: str) -> str:
     """Fill the model card from the configuration, the training state and the results."""
     config, training = read_json(model / "config.json"), read_json(model / "training_state.json")
@@ -180,7 +193,12 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
         if benchmark.exists()
         else None,
         training_pairs=f"{training['rows']['training']:,}",
-        data_source=f" from {', '.join(sources)}" if sources else "",
+        data_source=f" from {', '.join(sources)}" if sources and not licensed_sources(sources) else "",
+        licensed_sources=licensed_sources(sources),
+        tuning=training.get("tuning"),
+        hours=f"{training['seconds'] / 3600:.1f}",
+        date=training["date"],
+        data_fingerprint=training["recipe"]["data"],
         epochs=training["epochs"],
         batch_size=options["batch_size"],
         lr=options["lr"],
@@ -200,10 +218,26 @@ def collect_files(model: Path, results: Path, repo_id: str) -> dict[str, Path | 
         if path.is_file() and not any(part.startswith((".", "__")) for part in path.relative_to(model).parts)
     }
     name = model.resolve().name
-    for result in sorted(results.glob(f"{name}.*")) + sorted(results.glob("benchmark.*")):
+    patterns = (f"{name}.*", f"{name}_training.png", "benchmark.*")
+    for result in (path for pattern in patterns for path in sorted(results.glob(pattern))):
         files[f"results/{result.name}"] = result
     files["README.md"] = make_card(model, results, repo_id).encode()
     return files
+
+
+def lay_out(files: dict[str, Path | bytes], directory: Path) -> None:
+    """Write the files of a commit to a directory; files of the same content become links to the first of them."""
+    first: dict[str, Path] = {}
+    with atomic_directory(directory) as temporary:
+        for name, source in files.items():
+            target = temporary / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            content = source if isinstance(source, bytes) else source.read_bytes()
+            twin = first.setdefault(hashlib.sha256(content).hexdigest(), target)
+            if twin is target or not content:
+                target.write_bytes(content)
+            else:
+                target.symlink_to(os.path.relpath(twin, target.parent))
 
 
 def push(files: dict[str, Path | bytes], arguments: argparse.Namespace) -> str:
@@ -252,12 +286,13 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("model", type=Path, nargs="?", default=Path("build/model"), help="model directory")
+    parser.add_argument("model", type=Path, nargs="?", default=Path("release/asterisk"), help="model directory")
     parser.add_argument("--repo-id", required=True, help="repository on the Hub, such as user/asterisk")
     parser.add_argument("--results", type=Path, default=Path("build/results"), help="figures for the model card")
     parser.add_argument("--revision", default="main", help="branch to push to; made if there is none")
     parser.add_argument("--private", action="store_true", help="make a new repository private")
     parser.add_argument("--token", help="access token; without it, HF_TOKEN or that of `hf auth login`")
+    parser.add_argument("--to", type=Path, metavar="DIRECTORY", help="write the files there, push nothing")
     parser.add_argument("--dry-run", action="store_true", help="check the model and list the files, push nothing")
     return parser.parse_args()
 
@@ -271,7 +306,9 @@ def main() -> None:
     for name, size in sizes.items():
         print(f"{size / 1e6:9.3f} MB  {name}")
     print(f"{sum(sizes.values()) / 1e6:9.3f} MB  in {len(files)} files")
-    if not arguments.dry_run:
+    if arguments.to:
+        lay_out(files, arguments.to)
+    elif not arguments.dry_run:
         print(push(files, arguments))
 
 

@@ -1,6 +1,6 @@
 """Compare ways to quantise an exported model: `build/model/onnx/model.onnx` -> `<results>/quantization.{md,json}`.
 
-    python scripts/quantization.py build/model --data-dir DIRECTORY
+    python scripts/quantization.py release/asterisk --data-dir DIRECTORY
 
 Each scheme is made anew from the fp32 file and measured on the same real texts, through `AsteriskEncoder`:
 
@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxslim
 import torch
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import (
@@ -231,7 +232,7 @@ def main() -> None:
         description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("model", nargs="?", type=Path, default=Path("build/model"), help="directory of an exported model")
+    add("model", nargs="?", type=Path, default=Path("release/asterisk"), help="directory of an exported model")
     add("--pairs", type=Path, default=Path("data/pairs"), help="text pairs to calibrate and measure with")
     add("--data-dir", type=Path, help="directory with stsb.dev.tsv and sickr.trial.tsv")
     add("--texts", type=int, default=10_000, help="real texts to compare on")
@@ -255,7 +256,9 @@ def main() -> None:
         shutil.copyfile(arguments.model / "tokenizer.json", directory / "tokenizer.json")
         tokenizer = AsteriskEncoder(str(arguments.model), "onnx/model.onnx").tokenizer
         calibration = [encoding.ids for encoding in tokenizer.encode_batch_fast(texts[:CALIBRATION_TEXTS])]
-        source = Source(AsteriskModel.from_pretrained(arguments.model).eval(), fp32, calibration)
+        onnx.save(onnxslim.slim(str(fp32)), directory / "fp32.onnx")  # with the weights' casts from float16 done
+        model = AsteriskModel.from_pretrained(arguments.model).eval()
+        source = Source(model, directory / "fp32.onnx", calibration)
         texts = texts[CALIBRATION_TEXTS:]
         figures = measure(source, directory, texts, arguments.data_dir, arguments.threads)
     facts = describe_run(arguments.threads) | {"texts": len(texts)}

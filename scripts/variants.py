@@ -13,6 +13,9 @@ parser; of those that fit a sentence, one is drawn at random.
 - replace: a word by its opposite ("young" / "old"), neighbour ("guitar" / "piano") or kind ("dog" / "animal")
 - shorten: "a boy is running on the grass" / "a boy is running"
 - reorder: "a man and a woman" / "a woman and a man"
+
+What somebody does in one sentence is also said of somebody in another, in several forms, which makes as much
+text of this kind as is wanted: "a dog is playing a guitar" / "there is no dog playing a guitar".
 """
 
 import argparse
@@ -20,6 +23,7 @@ import gzip
 import random
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -41,7 +45,12 @@ PROGRESSIVE = re.compile(rf"^({PHRASE}) (is|are|was|were) (\w+)ing ({PHRASE}){PH
 ENDING = re.compile(
     r"^(.{12,}?) (?:in|on|at|with|near|by|under|over|behind|through|outside|inside|while) .+$", re.I
 )
+CLAUSE = re.compile(
+    rf"^({PHRASE}(?: (?:and|of|in|with) {PHRASE})?) (?:(is|are) )?((?!(?:{BOUNDARIES})\b)\w+ing(?: \w+){{0,9}})$",
+    re.I,
+)
 CONJUNCTION = re.compile(rf"\b({PHRASE}) and ({PHRASE}){PHRASE_END}", re.I)
+RECOMBINATIONS = 6  # for each clause found
 PARTICIPLES = (
     "cutt/cut hitt/hit putt/put ridi/ridden rid/ridden throw/thrown eat/eaten driv/driven hold/held "
     "writ/written build/built tak/taken giv/given mak/made break/broken sing/sung draw/drawn shoot/shot "
@@ -150,6 +159,57 @@ def vary(sentence: str, rng: random.Random) -> str | None:
     return next((variant for rule in rng.sample(rules, len(rules)) if (variant := rule(text))), None)
 
 
+@dataclass
+class Clause:
+    """Who does what: "a dog", "is", "running on the beach"."""
+
+    subject: str
+    auxiliary: str
+    predicate: str
+
+
+def parse_clause(sentence: str) -> Clause | None:
+    """Take a sentence in the progressive, or a caption that leaves out "is", apart; None for any other."""
+    found = CLAUSE.search(sentence.rstrip(" ."))
+    if not found:
+        return None
+    subject, auxiliary, predicate = found.groups()
+    if not auxiliary:
+        singular = re.match("(?:a|an|one|another|each|every) ", subject, re.I) and " and " not in subject
+        auxiliary = "is" if singular else "are"
+    return Clause(subject[0].lower() + subject[1:], auxiliary.lower(), predicate)
+
+
+def write_clause(clause: Clause, rng: random.Random) -> str:
+    """Write a clause in a form drawn at random, two of six with a negation."""
+    subject, auxiliary, predicate = clause.subject, clause.auxiliary, clause.predicate
+    bare = re.sub(rf"^(?:{DETERMINERS}) ", "", subject)
+    forms = (
+        f"{subject} {auxiliary} {predicate}",
+        f"the {bare} {auxiliary} {predicate}",
+        f"{subject} {auxiliary} not {predicate}",
+        f"there {auxiliary} no {bare} {predicate}",
+        f"{subject}, who {auxiliary} {predicate}",
+        f"there {auxiliary} {subject} {predicate}",
+    )
+    return rng.choice(forms)
+
+
+def recombine(clauses: list[Clause], rng: random.Random) -> tuple[str, str]:
+    """Make a sentence of the subject of one clause and the predicate of another, and a sentence close to it."""
+    first, second = rng.choice(clauses), rng.choice(clauses)
+    clause = Clause(first.subject, first.auxiliary, second.predicate)
+    sentence = write_clause(clause, rng)
+    change = rng.randrange(4)
+    if change == 0:
+        clause.subject, clause.auxiliary = second.subject, second.auxiliary
+    elif change == 1:
+        clause.predicate = first.predicate
+    elif change == 2 and (variant := vary(sentence, rng)):
+        return sentence, variant
+    return sentence, write_clause(clause, rng)
+
+
 def read_sentences(path: Path, longest: int) -> Iterator[str]:
     """Read the texts of a file, one a line or several between tabs, that have 4 to `longest` words.
 
@@ -182,6 +242,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
     written = 0
+    clauses: list[Clause] = []
     with atomic_path(arguments.output) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.write("sentence\tvariant\n")
         for path in arguments.texts:
@@ -189,6 +250,13 @@ def main() -> None:
                 if variant := vary(sentence, rng):
                     stream.write(f"{sentence}\t{variant}\n")
                     written += 1
+                if clause := parse_clause(sentence):
+                    clauses.append(clause)
+        for _ in tqdm(range(RECOMBINATIONS * len(clauses)), desc="recombining", unit=" pairs"):
+            first, second = recombine(clauses, rng)
+            if first != second:
+                stream.write(f"{first}\t{second}\n")
+                written += 1
     print(f"{arguments.output}: {written:,} pairs")
 
 

@@ -58,3 +58,24 @@ def test_unreadable_text_is_one_line(run_command, tmp_path):
         assert (result.code, result.err.count("error: ")) == (2, 1)
         assert name in result.err
     assert not (tmp_path / "out.tsv").exists()
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("A man is playing a guitar.", ("a man", "is", "playing a guitar")),
+        ("Two dogs running on the beach", ("two dogs", "are", "running on the beach")),
+        ("A boy and a girl sitting on a bench", ("a boy and a girl", "are", "sitting on a bench")),
+        ("The market opened early", None),
+    ],
+)
+def test_clause_is_taken_apart(sentence, expected):
+    clause = variants.parse_clause(sentence)
+    assert (clause and (clause.subject, clause.auxiliary, clause.predicate)) == expected
+
+
+def test_recombined_sentences_agree_in_number():
+    clauses = [variants.parse_clause(text) for text in ("A man is singing", "Two dogs are running")]
+    found = {text for seed in range(200) for text in variants.recombine(clauses, random.Random(seed))}
+    assert {"a man is running", "two dogs are not singing", "there is no man singing"} <= found
+    assert not found & {"a man are running", "two dogs is singing"}
