@@ -1,4 +1,4 @@
-"""Rank one's own texts by similarity to a query: the texts of a file, of stdin, of the training pairs, or README's.
+"""Rank one's own texts by similarity to a query: those of a file, of stdin, of the training pairs, or of README.
 
 python scripts/demo.py --query "how do I read a file line by line" --file notes.txt
 cat notes.txt | python scripts/demo.py --file -
@@ -14,7 +14,6 @@ from asterisk import AsteriskEncoder
 from asterisk.console import InputError, run
 from asterisk.hub import model_directory
 from asterisk.training_data import load_pairs
-
 
 README = Path(__file__).parent.parent / "README.md"
 QUESTIONS = ["does it run without PyTorch?", "how was it trained?", "what does it say of quantisation?"]
@@ -54,9 +53,7 @@ def main() -> None:
     )
     parser.add_argument("--model", default="release/asterisk", help="model directory or Hub id")
     parser.add_argument("--query", action="append", help="text to look for; may be given several times")
-    parser.add_argument(
-        "--file", help="one text a line, - for stdin; without it, texts of --pairs or of README are ranked"
-    )
+    parser.add_argument("--file", help="one text a line, - for stdin; without it, --pairs or README is ranked")
     parser.add_argument("--pairs", type=Path, default=Path("data/pairs"), help="text pairs for a demonstration")
     parser.add_argument("--top", type=int, default=3, help="texts to show for each query")
     parser.add_argument("--backend", choices=["onnx", "torch"], default="onnx", help="INT8 ONNX or PyTorch")
