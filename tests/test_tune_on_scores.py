@@ -28,7 +28,7 @@ def scores(tmp_path_factory):
 def tune(run_command, pairs, teacher_vectors, scores):
     def call(model, output, *arguments):
         options = ("--scores", scores, "--pairs", pairs, "--teacher", teacher_vectors, "--output", output)
-        return run_command(tune_on_scores, model, *options, "--epochs", 2, "--lr", 1e-3, *arguments)
+        return run_command(tune_on_scores, model, *options, "--epochs", 8, "--lr", 3e-3, *arguments)
 
     return call
 

@@ -46,7 +46,7 @@ def test_pairs_are_written_and_the_same_again(run_command, tmp_path):
         assert run_command(variants, tmp_path / "texts.tsv.gz", "--output", output).code == 0
     header, *rows = outputs[0].read_text().splitlines()
     assert header == "sentence\tvariant"
-    assert [row.split("\t")[0] for row in rows] == ["A man is playing a guitar.", "The cat is not on the mat"]
+    assert [row.split("\t")[0] for row in rows[:2]] == ["A man is playing a guitar.", "The cat is not on the mat"]
     assert all(len(set(row.split("\t"))) == 2 for row in rows)
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
 

