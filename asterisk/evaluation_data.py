@@ -9,9 +9,13 @@ from scipy.stats import spearmanr
 
 from asterisk.console import InputError
 
+LINE = "line number"
+
 
 def read_table(path: Path, columns: tuple[str, ...]) -> dict[str, list[str]]:
     """Read the named columns of a TSV file (UTF-8, a header line, no quoting); others are ignored.
+
+    The column `LINE` of the result holds the number of the line that each row comes from; blank lines are no rows.
 
     Raises:
         InputError: If the file, a column or a cell is missing or a row is not UTF-8, naming the line.
@@ -24,12 +28,13 @@ def read_table(path: Path, columns: tuple[str, ...]) -> dict[str, list[str]]:
                 raise InputError(
                     f"{path} line 1: column {missing[0]!r} is missing; the header must name {columns}"
                 )
-            table = {name: [] for name in columns}
+            table = {name: [] for name in (*columns, LINE)}
             for row in rows:
                 for name in columns:
                     if not (row[name] or "").strip():
                         raise InputError(f"{path} line {rows.line_num}: no {name}; mend or delete the row")
                     table[name].append(row[name])
+                table[LINE].append(str(rows.line_num))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
     except csv.Error as error:
@@ -65,7 +70,8 @@ def load_scored_pairs(path: Path) -> ScoredPairs:
         except ValueError:
             scores[row] = np.nan
         if not np.isfinite(scores[row]):
-            raise InputError(f"{path} line {row + 2}: the score {score!r} is not a number; mend or delete the row")
+            line = table[LINE][row]
+            raise InputError(f"{path} line {line}: the score {score!r} is not a number; mend or delete the row")
     if len(set(scores)) < 2:
         raise InputError(f"{path}: every score is the same, so nothing can be correlated with them")
     return ScoredPairs(table["sentence1"], table["sentence2"], scores)

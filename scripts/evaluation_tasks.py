@@ -20,7 +20,7 @@ from sklearn.metrics import average_precision_score, f1_score, ndcg_score, preci
 from sklearn.neural_network import MLPClassifier
 
 from asterisk.console import InputError
-from asterisk.evaluation_data import ScoredPairs, load_scored_pairs, read_table, spearman
+from asterisk.evaluation_data import LINE, ScoredPairs, load_scored_pairs, read_table, spearman
 
 SEED = 0
 RESAMPLES = 1000
@@ -244,7 +244,8 @@ def load_classification(directory: Path, name: str, train: str, test: str) -> Cl
             columns = zip(table["title"], table["description"], strict=True)
             parts.append({"text": [". ".join(texts) for texts in columns], "label": table["label"]})
         else:
-            parts.append(read_table(path, ("text", "label")))
+            table = read_table(path, ("text", "label"))
+            parts.append({name: table[name] for name in ("text", "label")})
     labels = sorted(set(parts[0]["label"]))
     if len(labels) < 2 or not set(parts[1]["label"]) <= set(labels):
         raise InputError(
@@ -265,7 +266,7 @@ def load_paraphrases(path: Path) -> PairClassification:
     table = read_table(path, ("sentence1", "sentence2", "label"))
     for row, label in enumerate(table["label"]):
         if label not in ("0", "1"):
-            raise InputError(f"{path} line {row + 2}: the label is {label!r}; it must be 0 or 1")
+            raise InputError(f"{path} line {table[LINE][row]}: the label is {label!r}; it must be 0 or 1")
     if len(set(table["label"])) < 2:
         raise InputError(f"{path}: every label is the same; there must be pairs of both kinds")
     return PairClassification("PanParaphrase", "test", table)
@@ -301,18 +302,24 @@ def load_retrieval(directory: Path) -> Retrieval:
     """
     documents = {row["_id"]: row["text"] for row in read_lines(directory / "corpus.jsonl")}
     queries = {row["_id"]: row["text"] for row in read_lines(directory / "queries.jsonl")}
-    table = read_table(directory / "qrels.test.tsv", ("query-id", "corpus-id", "score"))
+    path = directory / "qrels.test.tsv"
+    table = read_table(path, ("query-id", "corpus-id", "score"))
     query_rows, document_rows = ({key: row for row, key in enumerate(texts)} for texts in (queries, documents))
     if len(documents) < 2:
         raise InputError(f"{directory / 'corpus.jsonl'}: two documents or more are needed to rank them")
     relevance = np.zeros((len(queries), len(documents)), dtype=int)
-    for query, document, grade in zip(*table.values(), strict=True):
+    unknown = 0
+    for query, document, grade, line in zip(*table.values(), strict=True):
         if not grade.lstrip("-").isdecimal():
-            raise InputError(f"{directory / 'qrels.test.tsv'}: the score {grade!r} is not a whole number")
+            raise InputError(f"{path} line {line}: the score {grade!r} is not a whole number")
         if query in query_rows and document in document_rows:
             relevance[query_rows[query], document_rows[document]] = max(0, int(grade))
+        else:
+            unknown += 1
     if not relevance.any():
-        raise InputError(f"{directory / 'qrels.test.tsv'}: no row names a query and a document of the other files")
+        raise InputError(f"{path}: no row names a query and a document of the other files")
+    if unknown:
+        print(f"{path}: {unknown:,} rows name a query or a document that is not there, and are left out")
     return Retrieval("Cranfield", "test", list(queries.values()), list(documents.values()), relevance)
 
 

@@ -146,16 +146,16 @@ def test_tasks_are_found_by_their_files(data):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("one\ttwo\t", "line 3: no score; mend or delete the row"),
-        ("one\ttwo", "line 3: no score"),
-        ("one\t\t3", "line 3: no sentence2"),
-        ("one\ttwo\tmany", "line 3: the score 'many' is not a number"),
-        ("one\ttwo\tnan", "line 3: the score 'nan' is not a number"),
+        ("one\ttwo\t", "line 4: no score; mend or delete the row"),
+        ("one\ttwo", "line 4: no score"),
+        ("one\t\t3", "line 4: no sentence2"),
+        ("one\ttwo\tmany", "line 4: the score 'many' is not a number"),
+        ("one\ttwo\tnan", "line 4: the score 'nan' is not a number"),
     ],
 )
 def test_faulty_row_is_named(tmp_path, line, message):
     path = tmp_path / "stsb.dev.tsv"
-    path.write_text(f"sentence1\tsentence2\tscore\na cat\ta dog\t3\n{line}\n")
+    path.write_text(f"sentence1\tsentence2\tscore\na cat\ta dog\t3\n\n{line}\n")
     with pytest.raises(InputError, match=message):
         load_scored_pairs(path)
 
