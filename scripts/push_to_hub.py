@@ -35,6 +35,7 @@ from asterisk.tokenization import first_line
 
 TEMPLATE = Path(__file__).parent.parent / "model_card.md"
 SOURCES = Path(__file__).parent / "recipes" / "text_sources.tsv"
+DEFAULT_FILE = "onnx/model_quantized.onnx"
 REQUIRED = (
     "config.json",
     "model.safetensors",
@@ -46,7 +47,7 @@ REQUIRED = (
     "modeling_asterisk.py",
     "configuration_asterisk.py",
     "onnx/model.onnx",
-    "onnx/model_quantized.onnx",
+    DEFAULT_FILE,
     "onnx/export_state.json",
     "training_state.json",
 )
@@ -226,15 +227,15 @@ def collect_files(model: Path, results: Path, repo_id: str) -> dict[str, Path | 
 
 
 def lay_out(files: dict[str, Path | bytes], directory: Path) -> None:
-    """Write the files of a commit to a directory; files of the same content become links to the first of them."""
+    """Write the files of a commit to a directory; INT8 files that equal the default one become links to it."""
     first: dict[str, Path] = {}
     with atomic_directory(directory) as temporary:
-        for name, source in files.items():
+        for name in sorted(files, key=lambda name: name != DEFAULT_FILE):
             target = temporary / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            content = source if isinstance(source, bytes) else source.read_bytes()
+            content = files[name] if isinstance(files[name], bytes) else files[name].read_bytes()
             twin = first.setdefault(hashlib.sha256(content).hexdigest(), target)
-            if twin is target or not content:
+            if twin is target:
                 target.write_bytes(content)
             else:
                 target.symlink_to(os.path.relpath(twin, target.parent))

@@ -113,6 +113,21 @@ def test_commit_holds_the_model(pushed, exported):
     assert str(exported) not in files["README.md"].decode() + files["training_state.json"].decode()
 
 
+def test_files_laid_out_are_those_pushed(pushed, push, exported, tmp_path):
+    done = push(exported, "--to", tmp_path / "release")
+    assert done.returncode == 0, done.stderr
+    paths = [path for path in (tmp_path / "release").rglob("*") if path.is_file()]
+    assert {p.relative_to(tmp_path / "release").as_posix(): p.read_bytes() for p in paths} == {
+        name: content for name, content in pushed.files(REPO).items() if name != ".gitattributes"
+    }
+    onnx = tmp_path / "release" / "onnx"
+    assert sorted(path.name for path in onnx.iterdir() if not path.is_symlink()) == [
+        "export_state.json",
+        "model.onnx",
+        "model_quantized.onnx",
+    ]
+
+
 def test_model_card(pushed, tmp_path, results):
     card_path = tmp_path / "README.md"
     card_path.write_bytes(pushed.files(REPO)["README.md"])
