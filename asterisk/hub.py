@@ -47,5 +47,8 @@ def model_directory(name: str, patterns: tuple[str, ...]) -> Path:
 
 
 def public_name(name: str) -> str:
-    """Return a Hub id as it is, and only the last part of a path of this machine."""
+    """Return a Hub id as it is, of a path only its last part; a share, as in "a.tsv=0.2", is kept."""
+    path, equals, share = name.rpartition("=")
+    if equals and Path(path).exists():
+        return f"{Path(path).name}={share}"
     return Path(name).name if Path(name).exists() else name

@@ -12,6 +12,7 @@ import pytest
 
 import docstrings
 from asterisk.console import InputError, atomic_directory
+from asterisk.hub import public_name
 
 SCRIPT = Path(prepare_data.__file__)
 CAT = "The cat slept on the warm stove"
@@ -307,3 +308,9 @@ def test_missing_file_exits_with_one_line(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: no such file: nowhere.tsv\n"
+
+
+def test_recorded_names_have_no_directories(tmp_path):
+    (tmp_path / "a.tsv").touch()
+    assert [public_name(f"{tmp_path}/a.tsv{share}") for share in ("", "=0.2")] == ["a.tsv", "a.tsv=0.2"]
+    assert public_name("user/newsroom") == "user/newsroom"
