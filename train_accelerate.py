@@ -51,11 +51,13 @@ from asterisk.console import (
     write_json,
 )
 from asterisk.distillation import (
+    PCA_FILE,
     cosine_loss,
     fit_pca,
     gather_with_gradient,
     info_nce_loss,
     initialise_from_teacher,
+    load_pca,
     make_optimizers,
     similarity_loss,
     teacher_token_vectors,
@@ -64,7 +66,15 @@ from asterisk.evaluation_data import load_scored_pairs, spearman
 from asterisk.hub import public_name
 from asterisk.model_directory import save_sentence_transformer, save_tokenizer
 from asterisk.plots import plot_training
-from asterisk.run_directory import finish_checkpoint, newest_checkpoint, prepare_run, run_directory, written_in
+from asterisk.run_directory import (
+    Progress,
+    describe,
+    finish_checkpoint,
+    newest_checkpoint,
+    prepare_run,
+    run_directory,
+    written_in,
+)
 from asterisk.tokenization import build_tokenizer
 from asterisk.training_data import (
     PairTexts,
@@ -113,6 +123,7 @@ class DistillationArguments:
     embedding_size: int = option(256, "width of the token table; 0 means the full hidden size")
     intermediate_size: int = option(256, "width of the feed-forward layers")
     projection_dim: int = option(256, "size of the sentence embedding")
+    initial_model: Path | None = option(None, "go on from this model's weights, with its tokenizer and PCA map")
     init_from_teacher: bool = option(True, "start the token table from the teacher's vectors of the vocabulary")
     max_length: int = option(128, "cut texts at so many tokens in training")
     epochs: int = option(5, "passes over the training pairs")
@@ -147,19 +158,6 @@ class DistillationArguments:
                 raise InputError(f"--{name} is {getattr(self, name)}: it must be {limit}")
         if self.mixed_precision not in ("auto", "no", "bf16", "fp16"):
             raise InputError(f"--mixed_precision is {self.mixed_precision}: choose auto, no, bf16 or fp16")
-
-
-@dataclass
-class Progress:
-    """Where training stands: what a checkpoint must hold beside weights, optimiser and schedule."""
-
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0
-    best_loss: float = float("inf")
-    best_epoch: int = 0
-    best_metrics: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
 
 
 class DistillationTrainer:
@@ -440,16 +438,13 @@ class DistillationTrainer:
         return bool(self.accelerator.reduce(flag).item())
 
 
-def describe(metrics: dict[str, float]) -> str:
-    """Write validation figures in one line."""
-    return ", ".join(f"{name.removeprefix('val/')} {value:.4f}" for name, value in metrics.items())
-
-
 def make_recipe(arguments: DistillationArguments, data_fingerprint: str, teacher: dict, processes: int) -> dict:
     """Collect all that determines the result: options, data, teacher, code, number of processes."""
     options = dataclasses.asdict(arguments)
     for name in ("pairs", "teacher", "output", "cache", "resume", "checkpoint_steps", "eval_steps", "sts_dev"):
         del options[name]
+    if arguments.initial_model:
+        options["initial_model"] = fingerprint(arguments.initial_model / "model.safetensors")
     model_file = Path(modeling_asterisk.__file__)
     code = fingerprint(Path(__file__), model_file, model_file.with_name("configuration_asterisk.py"))
     teacher = {key: teacher[key] for key in ("teacher_fingerprint", "max_length", "precision")}
@@ -466,6 +461,7 @@ def prepare_student(
     arguments: DistillationArguments, pairs: Dataset, pca: np.ndarray, teacher: dict, data_fingerprint: str
 ) -> tuple[AsteriskModel, PreTrainedTokenizerFast, dict[str, TokenColumn]]:
     """Make the tokenizer and the initial model, and tokenise the pairs; what a cache holds is not made again."""
+    initial = arguments.initial_model
     config = AsteriskConfig(
         embedding_size=arguments.embedding_size or None,
         intermediate_size=arguments.intermediate_size,
@@ -473,9 +469,8 @@ def prepare_student(
     )
     tokenizer_directory = run_directory(arguments.output) / "tokenizer"
     if not tokenizer_directory.exists():
-        tokenizer = build_tokenizer(
-            arguments.tokenizer, PairTexts(pairs), config.max_position_embeddings, arguments.lowercase
-        )
+        name = str(initial or arguments.tokenizer)
+        tokenizer = build_tokenizer(name, PairTexts(pairs), config.max_position_embeddings, arguments.lowercase)
         with atomic_directory(tokenizer_directory) as temporary:
             save_tokenizer(tokenizer, temporary)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_directory)
@@ -488,8 +483,8 @@ def prepare_student(
         progress=PartialState().is_main_process,
     )
     config.vocab_size, config.pad_token_id = len(tokenizer), tokenizer.pad_token_id
-    model = AsteriskModel(config)
-    if arguments.init_from_teacher:
+    model = AsteriskModel.from_pretrained(initial) if initial else AsteriskModel(config)
+    if arguments.init_from_teacher and not initial:
         token_vectors = teacher_token_vectors(
             tokenizer,
             teacher["teacher"],
@@ -533,7 +528,8 @@ def main() -> None:
         return
 
     rows = split_rows(len(pairs), arguments.val_split, arguments.seed)
-    pca = fit_pca(vectors, rows[0], arguments.projection_dim)
+    initial = arguments.initial_model
+    pca = load_pca(initial, teacher["dim"]) if initial else fit_pca(vectors, rows[0], arguments.projection_dim)
     with accelerator.main_process_first():
         model, tokenizer, columns = prepare_student(arguments, pairs, pca, teacher, data_fingerprint)
     del pairs  # or its mapped pages would count as memory for as long as training lasts
@@ -568,6 +564,7 @@ def main() -> None:
         model.load_state_dict(load_file(directory / "best.safetensors"))
         with written_in(directory), atomic_directory(arguments.output) as temporary:
             save_sentence_transformer(model, tokenizer, temporary)
+            save_file({"pca": torch.from_numpy(pca)}, temporary / PCA_FILE)
             write_json(
                 temporary / "training_state.json",
                 {

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
@@ -14,6 +16,7 @@ from asterisk.tokenization import token_texts
 from asterisk.training_data import encode_in_token_batches, load_teacher_model, release_pages
 from modeling_asterisk import AsteriskModel
 
+PCA_FILE = "teacher_pca.safetensors"  # beside a model's weights
 SIF_A = 1e-3  # `a` of smooth inverse frequency: tokens rarer than this share of the text keep their length
 
 
@@ -86,6 +89,22 @@ def fit_pca(vectors: list[np.ndarray], rows: np.ndarray, dim: int) -> np.ndarray
     basis = np.linalg.eigh(moment)[1][:, ::-1][:, :dim]
     # An eigenvector's sign is arbitrary; fixing it makes the map a function of the data alone.
     return (basis * np.sign(basis[np.abs(basis).argmax(0), np.arange(dim)])).astype(np.float32)
+
+
+def load_pca(model: Path, teacher_dim: int) -> np.ndarray:
+    """Read the map from the teacher's space to a trained model's, `[teacher_dim, dim]` float32.
+
+    Raises:
+        InputError: If the model has none, or its teacher had another number of dimensions.
+    """
+    path = model / PCA_FILE
+    try:
+        pca = load_file(path)["pca"]
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); choose a model that was trained here") from error
+    if len(pca) != teacher_dim:
+        raise InputError(f"{path}: its teacher had {len(pca)} dimensions, not {teacher_dim}; use the same teacher")
+    return pca
 
 
 def teacher_token_vectors(tokenizer: PreTrainedTokenizerFast, teacher: str, path: Path, device: str) -> np.ndarray:

@@ -4,12 +4,31 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from safetensors import SafetensorError
 
 from asterisk.console import InputError, fingerprint, read_json, replace_directory, write_json
 from asterisk.tokenization import first_line
+
+
+@dataclass
+class Progress:
+    """Where training stands: what a checkpoint must hold beside weights, optimiser and schedule."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    best_loss: float = float("inf")
+    best_epoch: int = 0
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def describe(metrics: dict[str, float]) -> str:
+    """Write validation figures in one line."""
+    return ", ".join(f"{name.removeprefix('val/')} {value:.4f}" for name, value in metrics.items())
 
 
 def run_directory(output: Path) -> Path:

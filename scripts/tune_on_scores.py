@@ -26,7 +26,7 @@ from sentence_transformers.sentence_transformer.training_args import MultiDatase
 from transformers.trainer_utils import get_last_checkpoint
 
 from asterisk.console import InputError, atomic_directory, fingerprint, read_json, run, write_json
-from asterisk.distillation import fit_pca
+from asterisk.distillation import PCA_FILE, load_pca
 from asterisk.evaluation_data import ScoredPairs, load_scored_pairs, spearman
 from asterisk.model_directory import save_sentence_transformer
 from asterisk.run_directory import run_directory, written_in
@@ -58,10 +58,10 @@ def distillation_dataset(arguments: argparse.Namespace, training: dict, texts: i
     recipe = training["recipe"]
     if data_fingerprint != recipe["data"]:
         raise InputError(f"{arguments.pairs}: {arguments.model} was trained on other pairs ({recipe['data']})")
-    *vectors, _ = load_teacher_vectors(arguments.teacher, data_fingerprint)
+    *vectors, meta = load_teacher_vectors(arguments.teacher, data_fingerprint)
     options = recipe["arguments"]
     rows, _ = split_rows(len(pairs), options["val_split"], options["seed"])
-    pca = fit_pca(vectors, rows, options["projection_dim"])
+    pca = load_pca(arguments.model, meta["dim"])
     rng = np.random.default_rng(arguments.seed)
     rows = np.sort(rng.choice(rows, min(texts, len(rows)), replace=False))
     # One text of each row, its first or its second.
@@ -169,6 +169,7 @@ def main() -> None:
     tuned.load_state_dict({name: tensor.cpu() for name, tensor in model[0].auto_model.state_dict().items()})
     with atomic_directory(arguments.output) as temporary:
         save_sentence_transformer(tuned, model.tokenizer, temporary)
+        shutil.copyfile(arguments.model / PCA_FILE, temporary / PCA_FILE)
         state = training | {
             "weights": fingerprint(temporary / "model.safetensors"),
             "tuning": {"recipe": recipe, "scored_pairs": len(scored.scores), "spearman": metrics},
