@@ -95,7 +95,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--teacher", type=Path, default=Path("build/teacher"), help="the teacher's vectors of them"
     )
-    parser.add_argument("--epochs", type=int, default=4, help="passes over the scored pairs")
+    parser.add_argument("--epochs", type=int, default=3, help="passes over the scored pairs")
     parser.add_argument(
         "--batch_size", type=int, default=32, help="scored pairs, or texts of distillation, in a step"
     )

@@ -1,6 +1,7 @@
-"""The snippets of README run as they stand, on the released weights; its tables name what there is."""
+"""The snippets of README and of the model card run as they stand, on the miniature model."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ SNIPPETS = re.findall(r"^```python\n(.*?)^```", README, flags=re.M | re.S)
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=[re.search(r"(?:from|import) (\w+)", s)[1] for s in SNIPPETS])
-def test_snippet(snippet, monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_snippet(snippet, exported, tmp_path, monkeypatch):
+    shutil.copytree(exported, tmp_path / "build" / "model")
+    monkeypatch.chdir(tmp_path)
     exec(snippet, {})
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROWS, invent_pairs, losses, refused, weights, write_pairs
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
 import train_accelerate
 from asterisk.console import InputError
-from asterisk.distillation import fit_pca
+from asterisk.distillation import PCA_FILE, fit_pca
 from asterisk.tokenization import build_tokenizer
 from asterisk.training_data import (
     PairTexts,
@@ -120,6 +120,26 @@ def test_second_run_is_up_to_date(train, trained):
     result = train(trained)
     assert (result.code, result.out) == (0, f"{trained} is up to date; delete it to train it again\n")
     assert (trained / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_training_goes_on_from_a_finished_model(train, trained, tmp_path):
+    result = train(tmp_path / "model", "--initial_model", trained, "--epochs", 1)
+    assert result.code == 0, result.err
+    before, after = (losses(path) for path in (trained, tmp_path / "model"))
+    assert after[0]["val/cosine"] == pytest.approx(before[-1]["val/cosine"], abs=1e-4)  # stored in float16
+    assert after[-1]["val/cosine"] < after[0]["val/cosine"]
+    for name in ("tokenizer.json", PCA_FILE):
+        assert (tmp_path / "model" / name).read_bytes() == (trained / name).read_bytes()
+
+
+def test_initial_model_must_be_of_this_project_and_teacher(train, tmp_path):
+    (tmp_path / "other").mkdir()
+    assert "model.safetensors" in refused(train(tmp_path / "model", "--initial_model", tmp_path / "other"))
+    (tmp_path / "other" / "model.safetensors").touch()
+    assert PCA_FILE in refused(train(tmp_path / "model", "--initial_model", tmp_path / "other"))
+    save_file({"pca": np.eye(8, 4, dtype=np.float32)}, tmp_path / "other" / PCA_FILE)
+    message = refused(train(tmp_path / "model", "--initial_model", tmp_path / "other"))
+    assert "8 dimensions, not 64" in message
 
 
 def test_early_stopping(train, tmp_path):
