@@ -569,6 +569,7 @@ def main() -> None:
                 temporary / "training_state.json",
                 {
                     "recipe": recipe,
+                    "initial_training": read_json(initial / "training_state.json") if initial else None,
                     "weights": fingerprint(temporary / "model.safetensors"),
                     "teacher": {**teacher, "teacher": public_name(teacher["teacher"])},
                     "data": describe_pairs(arguments.pairs),

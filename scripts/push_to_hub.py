@@ -143,6 +143,9 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
     evaluation = read_json(results / f"{model.resolve().name}.json")
     benchmark = results / "benchmark.md"
     options = training["recipe"]["arguments"]
+    runs = [training]
+    while runs[-1].get("initial_training"):
+        runs.append(runs[-1]["initial_training"])
     sources = training["data"].get("dataset", [])
     total, in_layers = count_parameters(model / "model.safetensors")
     scores = main_scores(evaluation)
@@ -197,10 +200,11 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
         data_source=f" from {', '.join(sources)}" if sources and not licensed_sources(sources) else "",
         licensed_sources=licensed_sources(sources),
         tuning=training.get("tuning"),
-        hours=f"{training['seconds'] / 3600:.1f}",
+        hours=f"{sum(run['seconds'] for run in runs) / 3600:.1f}",
         date=training["date"],
         data_fingerprint=training["recipe"]["data"],
-        epochs=training["epochs"],
+        epochs=sum(run["epochs"] for run in runs),
+        runs=len(runs),
         batch_size=options["batch_size"],
         lr=options["lr"],
         seed=options["seed"],

@@ -128,6 +128,8 @@ def test_training_goes_on_from_a_finished_model(train, trained, tmp_path):
     before, after = (losses(path) for path in (trained, tmp_path / "model"))
     assert after[0]["val/cosine"] == pytest.approx(before[-1]["val/cosine"], abs=1e-4)  # stored in float16
     assert after[-1]["val/cosine"] < after[0]["val/cosine"]
+    state, initial = (json.loads((p / "training_state.json").read_text()) for p in (tmp_path / "model", trained))
+    assert state["initial_training"] == initial
     for name in ("tokenizer.json", PCA_FILE):
         assert (tmp_path / "model" / name).read_bytes() == (trained / name).read_bytes()
 
