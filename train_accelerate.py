@@ -564,7 +564,7 @@ def main() -> None:
         model.load_state_dict(load_file(directory / "best.safetensors"))
         with written_in(directory), atomic_directory(arguments.output) as temporary:
             save_sentence_transformer(model, tokenizer, temporary)
-            save_file({"pca": torch.from_numpy(pca)}, temporary / PCA_FILE)
+            np.save(temporary / PCA_FILE, pca)
             write_json(
                 temporary / "training_state.json",
                 {

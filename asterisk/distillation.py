@@ -5,8 +5,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
@@ -16,7 +14,7 @@ from asterisk.tokenization import token_texts
 from asterisk.training_data import encode_in_token_batches, load_teacher_model, release_pages
 from modeling_asterisk import AsteriskModel
 
-PCA_FILE = "teacher_pca.safetensors"  # beside a model's weights
+PCA_FILE = "teacher_pca.npy"  # beside a model's weights
 SIF_A = 1e-3  # `a` of smooth inverse frequency: tokens rarer than this share of the text keep their length
 
 
@@ -99,8 +97,8 @@ def load_pca(model: Path, teacher_dim: int) -> np.ndarray:
     """
     path = model / PCA_FILE
     try:
-        pca = load_file(path)["pca"]
-    except (OSError, SafetensorError) as error:
+        pca = np.load(path)
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error}); choose a model that was trained here") from error
     if len(pca) != teacher_dim:
         raise InputError(f"{path}: its teacher had {len(pca)} dimensions, not {teacher_dim}; use the same teacher")

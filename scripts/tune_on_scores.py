@@ -2,8 +2,9 @@
 
     python scripts/tune_on_scores.py build/distilled --scores stsb.train.tsv --output build/asterisk
 
-A last, short stage. Distillation on the text that the model was trained on goes on beside it, so that nothing else
-is unlearnt. Trained by sentence-transformers; Ctrl-C stops, the same command goes on.
+A last, short stage. Distillation on the text that the model was trained on goes on beside it, and the weights
+before and after it are averaged, so that the rest is kept (Wortsman et al. 2022, "Robust fine-tuning of zero-shot
+models", arXiv:2109.01903). Trained by sentence-transformers; Ctrl-C stops, the same command goes on.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import torch
 from datasets import Dataset, Features, Sequence, Value
 from sentence_transformers import (
     SentenceTransformer,
@@ -100,6 +102,7 @@ def parse_arguments() -> argparse.Namespace:
         "--batch_size", type=int, default=32, help="scored pairs, or texts of distillation, in a step"
     )
     parser.add_argument("--lr", type=float, default=2e-4, help="peak learning rate of AdamW")
+    parser.add_argument("--share", type=float, default=0.5, help="of the tuned weights in the average, 0 to 1")
     parser.add_argument("--seed", type=int, default=0, help="seed of the order and of the choice of texts")
     return parser.parse_args()
 
@@ -107,6 +110,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Run the command."""
     arguments = parse_arguments()
+    if not 0 <= arguments.share <= 1:
+        raise InputError(f"--share is {arguments.share}: it must be between 0 and 1")
     training = read_json(arguments.model / "training_state.json")
     if not training:
         raise InputError(f"{arguments.model}: no training_state.json here; train a model with train_accelerate.py")
@@ -115,7 +120,7 @@ def main() -> None:
     recipe = {
         "model": training["weights"],
         "scores": fingerprint(arguments.scores),
-        "options": {name: getattr(arguments, name) for name in ("epochs", "batch_size", "lr", "seed")},
+        "options": {name: getattr(arguments, name) for name in ("epochs", "batch_size", "lr", "share", "seed")},
         "code": fingerprint(Path(__file__)),
     }
     if read_json(arguments.output / "training_state.json").get("tuning", {}).get("recipe") == recipe:
@@ -160,13 +165,18 @@ def main() -> None:
             "distillation": EmbedDistillLoss(model, distance_metric="cosine"),
         },
     )
+    inner = model[0].auto_model
+    before = {name: tensor.cpu().clone() for name, tensor in inner.state_dict().items()}
     with written_in(directory):
         trainer.train(resume_from_checkpoint=get_last_checkpoint(str(directory)))
+    after = {name: tensor.cpu() for name, tensor in inner.state_dict().items()}
+    averaged = {name: torch.lerp(before[name], after[name], arguments.share) for name in before}
+    inner.load_state_dict(averaged)
     if dev:
         metrics["after"] = score(model, dev)
         print(f"{arguments.dev.name}: Spearman {metrics['before']:.2f} before, {metrics['after']:.2f} after")
     tuned = AsteriskModel.from_pretrained(arguments.model)
-    tuned.load_state_dict({name: tensor.cpu() for name, tensor in model[0].auto_model.state_dict().items()})
+    tuned.load_state_dict(averaged)
     with atomic_directory(arguments.output) as temporary:
         save_sentence_transformer(tuned, model.tokenizer, temporary)
         shutil.copyfile(arguments.model / PCA_FILE, temporary / PCA_FILE)

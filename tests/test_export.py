@@ -91,7 +91,9 @@ def test_padding_and_batch_mates_do_not_matter(exported, tokens, name, threads):
     together = np.concatenate([embed(session, batch, width=90)[1] for batch in batches]).astype(np.float64)
     lengths = np.linalg.norm(alone, axis=1) * np.linalg.norm(together, axis=1)
     assert (cosines(alone, together) / lengths).min() >= 0.9999999
-    assert np.array_equal(np.argsort(alone @ alone.T)[:, -10:], np.argsort(together @ together.T)[:, -10:])
+    nearest = np.argsort(together @ together.T)[:, -10:]
+    similarity = alone @ alone.T  # of twins, either may come first
+    assert np.abs(np.take_along_axis(similarity, nearest, axis=1) - np.sort(similarity)[:, -10:]).max() < 1e-6
 
 
 @pytest.mark.parametrize("name", FILES[1:])

@@ -30,7 +30,9 @@ def scores(tmp_path_factory):
 def tune(run_command, pairs, teacher_vectors, scores):
     def call(model, output, *arguments):
         options = ("--scores", scores, "--pairs", pairs, "--teacher", teacher_vectors, "--output", output)
-        return run_command(tune_on_scores, model, *options, "--epochs", 2, "--lr", 4e-4, *arguments)
+        return run_command(
+            tune_on_scores, model, *options, "--epochs", 2, "--share", 0.8, "--lr", 4e-4, *arguments
+        )
 
     return call
 
@@ -90,6 +92,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tune, tuned, trained, scores,
 
 
 def test_mistakes_are_one_line(tune, trained, run_command, pairs, tmp_path):
+    assert "--share is 2.0" in refused(tune(trained, tmp_path / "out", "--share", 2))
     assert "no training_state.json" in refused(tune(tmp_path, tmp_path / "out"))
     (tmp_path / "scores.tsv").write_text("sentence1\tsentence2\tscore\na\tb\tmuch\n")
     assert "line 2" in refused(tune(trained, tmp_path / "out", "--scores", tmp_path / "scores.tsv"))
