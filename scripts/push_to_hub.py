@@ -147,6 +147,7 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
     while runs[-1].get("initial_training"):
         runs.append(runs[-1]["initial_training"])
     sources = training["data"].get("dataset", [])
+    licensed = licensed_sources(sources)
     total, in_layers = count_parameters(model / "model.safetensors")
     scores = main_scores(evaluation)
     data = ModelCardData(
@@ -197,8 +198,8 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
         if benchmark.exists()
         else None,
         training_pairs=f"{training['rows']['training']:,}",
-        data_source=f" from {', '.join(sources)}" if sources and not licensed_sources(sources) else "",
-        licensed_sources=licensed_sources(sources),
+        data_source=f" from {', '.join(sources)}" if sources and not licensed else "",
+        licensed_sources=licensed,
         tuning=training.get("tuning"),
         hours=f"{sum(run['seconds'] for run in runs) / 3600:.1f}",
         date=training["date"],

@@ -3,7 +3,7 @@
 # DIRECTORY holds the files named below; SCALE multiplies their shares, so that 0.1 makes a tenth of the text; further
 # files are added as they are; the options are those of scripts/prepare_data.py.
 set -euo pipefail
-directory=${1:?usage: open_text.sh DIRECTORY [SCALE [OPTION ...]]} scale=${2:-1}
+directory=${1:?usage: open_text.sh DIRECTORY [SCALE [FILE ...] [OPTION ...]]} scale=${2:-1}
 shift $(($# < 2 ? $# : 2))
 
 # Reddit alone is half of the words; captions, definitions, questions and dialogue are what is rare and wanted.
