@@ -307,7 +307,10 @@ def main() -> None:
     """Run the command."""
     arguments = parse_arguments()
     check_model(arguments.model)
-    files = collect_files(arguments.model, arguments.results, arguments.repo_id)
+    results = arguments.results
+    if not (results / f"{arguments.model.resolve().name}.json").exists():
+        results = arguments.model / "results"  # files laid out before bring theirs
+    files = collect_files(arguments.model, results, arguments.repo_id)
     sizes = {n: len(c) if isinstance(c, bytes) else c.stat().st_size for n, c in files.items()}
     for name, size in sizes.items():
         print(f"{size / 1e6:9.3f} MB  {name}")

@@ -114,13 +114,16 @@ def test_commit_holds_the_model(pushed, exported):
 
 
 def test_files_laid_out_are_those_pushed(pushed, push, exported, tmp_path):
-    done = push(exported, "--to", tmp_path / "release")
+    done = push(exported, "--to", tmp_path / "model")
     assert done.returncode == 0, done.stderr
-    paths = [path for path in (tmp_path / "release").rglob("*") if path.is_file()]
-    assert {p.relative_to(tmp_path / "release").as_posix(): p.read_bytes() for p in paths} == {
+    paths = [path for path in (tmp_path / "model").rglob("*") if path.is_file()]
+    assert {p.relative_to(tmp_path / "model").as_posix(): p.read_bytes() for p in paths} == {
         name: content for name, content in pushed.files(REPO).items() if name != ".gitattributes"
     }
-    onnx = tmp_path / "release" / "onnx"
+    again = push(tmp_path / "model", "--results", tmp_path / "none")  # it brings its own results
+    assert again.returncode == 0, again.stderr
+    assert "is up to date" in again.stdout
+    onnx = tmp_path / "model" / "onnx"
     assert sorted(path.name for path in onnx.iterdir() if not path.is_symlink()) == [
         "export_state.json",
         "model.onnx",
