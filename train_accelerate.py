@@ -53,6 +53,7 @@ from asterisk.console import (
 from asterisk.distillation import (
     PCA_FILE,
     cosine_loss,
+    fill_untrained_positions,
     fit_pca,
     gather_with_gradient,
     info_nce_loss,
@@ -538,12 +539,8 @@ def main() -> None:
     accelerator.init_trackers("")
     dev = None
     if scored:
-        backend = tokenizer.backend_tokenizer
-        dev = (
-            tokenize_texts(scored.sentences1, backend, arguments.max_length),
-            tokenize_texts(scored.sentences2, backend, arguments.max_length),
-            scored.scores,
-        )
+        backend, sides = tokenizer.backend_tokenizer, (scored.sentences1, scored.sentences2)
+        dev = (*(tokenize_texts(texts, backend, arguments.max_length) for texts in sides), scored.scores)
     trainer = DistillationTrainer(arguments, accelerator, model, columns, tuple(vectors), pca, rows, dev)
     if arguments.resume:
         trainer.resume()
@@ -562,6 +559,8 @@ def main() -> None:
 
     if accelerator.is_main_process:
         model.load_state_dict(load_file(directory / "best.safetensors"))
+        if not initial:
+            fill_untrained_positions(model, arguments.max_length)
         with written_in(directory), atomic_directory(arguments.output) as temporary:
             save_sentence_transformer(model, tokenizer, temporary)
             np.save(temporary / PCA_FILE, pca)
@@ -578,7 +577,7 @@ def main() -> None:
                     "parameters": model.num_parameters(),
                     "epochs": trainer.progress.epoch,
                     "best_epoch": trainer.progress.best_epoch,
-                    "seconds": round(time.time() - started, 1),
+                    "seconds": round(trainer.progress.seconds, 1),  # of training, resumed or not
                     "date": datetime.now(timezone.utc).date().isoformat(),
                     "versions": {name: version(name) for name in ("torch", "transformers", "accelerate")},
                 },

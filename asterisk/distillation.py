@@ -155,6 +155,16 @@ def initialise_from_teacher(model: AsteriskModel, token_vectors: np.ndarray, cou
         model.projection.weight.copy_(basis[:, : model.config.projection_dim].T)
 
 
+def fill_untrained_positions(model: AsteriskModel, trained: int) -> None:
+    """Give the positions from `trained` on, which no text has reached, the mean of the later half of the others.
+
+    Near zero, as they were initialised, they would take the tokens of long texts away from what the layers know.
+    """
+    with torch.no_grad():
+        positions = model.position_embeddings.weight
+        positions[trained:] = positions[trained // 2 : trained].mean(0)
+
+
 def make_optimizers(model: AsteriskModel, lr: float, weight_decay: float) -> list[torch.optim.Optimizer]:
     """Make AdamW for the model, and for a sparsely updated token table an Adam of its own.
 

@@ -115,6 +115,13 @@ def test_same_seed_gives_the_same_model(train, trained, tmp_path):
     assert losses(tmp_path / "other")[1]["val/loss"] != losses(trained)[1]["val/loss"]
 
 
+def test_positions_that_no_text_reached_are_filled(trained, max_length=32):
+    positions = load_file(trained / "model.safetensors")["position_embeddings.weight"].astype(np.float32)
+    mean = positions[max_length // 2 : max_length].mean(0)
+    assert np.abs(mean).max() > 0.002  # initialised with a standard deviation of 0.0002
+    np.testing.assert_allclose(positions[max_length:], np.tile(mean, (512 - max_length, 1)), atol=1e-5)
+
+
 def test_second_run_is_up_to_date(train, trained):
     before = (trained / "model.safetensors").stat().st_mtime_ns
     result = train(trained)
