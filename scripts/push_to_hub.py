@@ -142,11 +142,11 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
     export = read_json(model / "onnx" / "export_state.json")
     evaluation = read_json(results / f"{model.resolve().name}.json")
     benchmark = results / "benchmark.md"
-    options = training["recipe"]["arguments"]
     runs = [training]
-    while runs[-1].get("initial_training"):
-        runs.append(runs[-1]["initial_training"])
-    sources = training["data"].get("dataset", [])
+    while earlier := runs[0].get("initial_training"):
+        runs.insert(0, earlier)
+    options = [run["recipe"]["arguments"] for run in runs]
+    sources = list(dict.fromkeys(name for run in runs for name in run["data"].get("dataset", [])))
     licensed = licensed_sources(sources)
     total, in_layers = count_parameters(model / "model.safetensors")
     scores = main_scores(evaluation)
@@ -197,21 +197,27 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
         benchmark=benchmark.read_text(encoding="utf-8").partition("\n\n")[2].strip()
         if benchmark.exists()
         else None,
-        training_pairs=f"{training['rows']['training']:,}",
         data_source=f" from {', '.join(sources)}" if sources and not licensed else "",
         licensed_sources=licensed,
+        runs=[
+            {
+                "pairs": f"{run['rows']['training']:,}",
+                "max_length": of_run["max_length"],
+                "epochs": run["epochs"],
+                "batch_size": of_run["batch_size"],
+                "lr": of_run["lr"],
+                "alpha": of_run["distill_alpha"],
+                "teacher_hours": f"{run['teacher']['seconds'] / 3600:.1f}",
+                "hours": f"{run['seconds'] / 3600:.1f}",
+                "data": run["recipe"]["data"],
+            }
+            for run, of_run in zip(runs, options, strict=True)
+        ],
         tuning=training.get("tuning"),
-        hours=f"{sum(run['seconds'] for run in runs) / 3600:.1f}",
         date=training["date"],
-        data_fingerprint=training["recipe"]["data"],
-        epochs=sum(run["epochs"] for run in runs),
-        runs=len(runs),
-        batch_size=options["batch_size"],
-        lr=options["lr"],
-        seed=options["seed"],
-        alpha=options["distill_alpha"],
+        seed=options[-1]["seed"],
         max_length=config["max_position_embeddings"],
-        training_length=options["max_length"],
+        training_length=max(of_run["max_length"] for of_run in options),
     )
     return str(card)
 
