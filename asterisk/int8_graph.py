@@ -207,7 +207,9 @@ def build(
         inner = add("Gelu", graph.linear(normed, f"{layer}.intermediate"), domain=MICROSOFT)
         inner = graph.quantize(inner, f"{layer}.feed_forward_output")
         hidden_states = add("Add", hidden_states, graph.linear(inner, f"{layer}.feed_forward_output"))
-    projected = add("MatMul", hidden_states, constant(weights["projection.weight"].T, np.float32))
+    # In float16 as in model.safetensors, and cast once, at loading.
+    projection = add("Cast", constant(weights["projection.weight"].T, np.float16), to=TensorProto.FLOAT)
+    projected = add("MatMul", hidden_states, projection)
     add("Add", projected, graph.weight("projection.bias"), output="last_hidden_state")
     total = add("Squeeze", add("MatMul", row_mask, "last_hidden_state"), constant([1], np.int64))
     length = add("Max", add("ReduceL2", total, axes=[1]), constant(1e-12, np.float32))
