@@ -62,6 +62,11 @@ def test_cosines_approach_the_scores_and_the_teacher_is_not_forgotten(tuned, tra
     assert agreement[1] > agreement[0] - 0.05
 
 
+def test_texts_are_cut_where_the_first_model_cuts_them(tuned, trained):
+    for name in ("tokenizer.json", "tokenizer_config.json", "sentence_bert_config.json"):
+        assert (tuned / name).read_bytes() == (trained / name).read_bytes()
+
+
 def test_state_tells_of_the_tuning(tuned, trained):
     state, before = (json.loads((path / "training_state.json").read_text()) for path in (tuned, trained))
     assert state["recipe"] == before["recipe"]
