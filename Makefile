@@ -12,7 +12,7 @@ LIMIT ?= 0
 TEACHER_MODEL ?= sentence-transformers/all-MiniLM-L6-v2
 TOKENIZER ?= openai-community/gpt2
 OUTPUT ?= build/model
-MODEL ?= $(OUTPUT)
+MODEL ?= release/asterisk
 RESULTS ?= build/results
 DATA_DIR ?=
 EPOCHS ?= 5
@@ -89,6 +89,7 @@ quickstart: LR = 1e-3
 quickstart: DISTILL_ALPHA = 0.9
 quickstart: MAX_LENGTH = 48
 
+all quickstart: MODEL = $(OUTPUT)
 all quickstart: install
 	@for step in $(PIPELINE); do \
 		$(MAKE) --no-print-directory $$step $(foreach name,$(VARIABLES),$(name)="$($(name))") || exit; \

@@ -41,7 +41,7 @@ class AsteriskEncoder:
         InputError: If the directory lacks the tokenizer or the ONNX file, or the Hub does not answer.
 
     Example:
-        >>> encoder = AsteriskEncoder("build/model")
+        >>> encoder = AsteriskEncoder("release/asterisk")
         >>> encoder.encode(["a cat sat on the mat", "the stock market fell"]).shape
         (2, 256)
     """

@@ -1,6 +1,6 @@
 """Measure speed, size and memory beside the teacher: model directories -> `build/results/benchmark.{md,json}`.
 
-    python scripts/benchmark.py build/model
+    python scripts/benchmark.py release/asterisk
 
 The teacher and every form of every model (PyTorch, ONNX fp32, INT8) are measured in one run, on the CPU, with one
 thread and then with all cores, each through the loader that its users call, tokenisation included:
@@ -374,7 +374,7 @@ def parse_arguments() -> argparse.Namespace:
         "models",
         nargs="*",
         type=Path,
-        default=[Path("build/model")],
+        default=[Path("release/asterisk")],
         metavar="MODEL",
         help="model directories",
     )

@@ -51,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--model", default="build/model", help="model directory or Hub id")
+    parser.add_argument("--model", default="release/asterisk", help="model directory or Hub id")
     parser.add_argument("--query", action="append", help="text to look for; may be given several times")
     parser.add_argument("--file", help="one text a line, - for stdin; without it, --pairs or README is ranked")
     parser.add_argument("--pairs", type=Path, default=Path("data/pairs"), help="text pairs for a demonstration")

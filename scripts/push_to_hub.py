@@ -298,7 +298,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("model", type=Path, nargs="?", default=Path("build/model"), help="model directory")
+    parser.add_argument("model", type=Path, nargs="?", default=Path("release/asterisk"), help="model directory")
     parser.add_argument("--repo-id", required=True, help="repository on the Hub, such as user/asterisk")
     parser.add_argument("--results", type=Path, default=Path("build/results"), help="figures for the model card")
     parser.add_argument("--revision", default="main", help="branch to push to; made if there is none")

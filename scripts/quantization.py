@@ -1,6 +1,6 @@
 """Compare ways to quantise an exported model: `build/model/onnx/model.onnx` -> `<results>/quantization.{md,json}`.
 
-    python scripts/quantization.py build/model --data-dir DIRECTORY
+    python scripts/quantization.py release/asterisk --data-dir DIRECTORY
 
 Each scheme is made anew from the fp32 file and measured on the same real texts, through `AsteriskEncoder`:
 
@@ -232,7 +232,7 @@ def main() -> None:
         description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("model", nargs="?", type=Path, default=Path("build/model"), help="directory of an exported model")
+    add("model", nargs="?", type=Path, default=Path("release/asterisk"), help="directory of an exported model")
     add("--pairs", type=Path, default=Path("data/pairs"), help="text pairs to calibrate and measure with")
     add("--data-dir", type=Path, help="directory with stsb.dev.tsv and sickr.trial.tsv")
     add("--texts", type=int, default=10_000, help="real texts to compare on")

@@ -1,0 +1,74 @@
+"""The released weights: light, whole, described by their own figures, and better than words in a bag."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import push_to_hub
+from asterisk import AsteriskEncoder
+from asterisk.console import fingerprint
+
+ROOT = Path(__file__).parents[1]
+RELEASE = ROOT / "release" / "asterisk"
+CARD = (RELEASE / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return AsteriskEncoder(str(RELEASE))
+
+
+def test_download_and_clone_are_light():
+    files = (RELEASE / "onnx" / "model_quantized.onnx", RELEASE / "tokenizer.json")
+    assert sum(path.stat().st_size for path in files) <= 12e6
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listing.returncode == 0:
+        tracked = [ROOT / name for name in listing.stdout.split("\0") if name]
+        assert sum(path.lstat().st_size for path in tracked if path.exists()) <= 60e6
+
+
+def test_every_loader_gives_the_vectors_of_pytorch():
+    push_to_hub.check_model(RELEASE)
+
+
+def test_weights_are_those_that_were_scored():
+    state = json.loads((RELEASE / "training_state.json").read_text())
+    assert fingerprint(RELEASE / "model.safetensors") == state["weights"]
+    assert (RELEASE / "results" / "asterisk.json").read_bytes() == (
+        ROOT / "results" / "asterisk.json"
+    ).read_bytes()
+
+
+def test_card_is_filled_in():
+    assert not re.search(r"\{\{|\{%|\bNone\b|Not measured", CARD)
+    scores = json.loads((RELEASE / "results" / "asterisk.json").read_text())["tasks"]
+    (stsb,) = (task for task in scores if task["task_name"] == "STSBenchmark")
+    int8 = next(row for row in stsb["scores"]["test"] if row["form"] == "onnx_int8")
+    assert f"| {int8['main_score']} |" in CARD
+    for licence in ("PDDL 1.0", "CC BY-SA 4.0", "GPL-3.0"):
+        assert licence in CARD
+
+
+@pytest.mark.parametrize(
+    ("text", "near", "far"),
+    [
+        ("how do I get my money back?", "refund of a purchase", "the bank of the river"),
+        ("the match was called off because of rain", "bad weather stopped play", "she struck a match in the dark"),
+        ("cheap flights to London", "low-cost air travel to the British capital", "flights of stairs are cheap"),
+        ("a man is playing a guitar", "a man plays the guitar", "a man is not playing a guitar"),
+    ],
+)
+def test_meaning_beats_shared_words(encoder, text, near, far):
+    text, near, far = encoder.encode([text, near, far])
+    assert text @ near > text @ far
+
+
+def test_first_dimensions_are_embeddings_too(encoder):
+    texts = ["the train is late", "delays on the railway", "a recipe for soup", "how to cook broth"]
+    for dim in (128, 64, 32):
+        cosines = (vectors := encoder.encode(texts, truncate_dim=dim)) @ vectors.T
+        assert np.argsort(-cosines, axis=1)[:, 1].tolist() == [1, 0, 3, 2]
