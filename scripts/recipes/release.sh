@@ -21,6 +21,9 @@ train() {
 }
 train --output build/first_pass --tokenizer wordpiece:30000 --max_length 64 --epochs 1 --lr 2e-3
 train --output build/second_pass --initial_model build/first_pass --max_length 64 --epochs 2 --lr 1.5e-3
+for name in first_pass second_pass; do
+    cp "build/$name.run/training_curve.png" "results/${name}_training.png"
+done
 
 # Whole paragraphs, beside a little of everything else: so far no token beyond the 64th of a text has been seen.
 scripts/recipes/open_text.sh "$text" 0.03 build/variants.tsv=0.04 "$evaluation/stsb.train.tsv" "$text"/scitldr.tsv.gz \
