@@ -58,6 +58,13 @@ SENTENCES = [
     "naïve café 日本 🙂",
     "long text " * 400,
 ]
+# As MTEB names them.
+TASK_TYPES = {
+    "cosine_spearman": "STS",
+    "logistic_regression_accuracy": "Classification",
+    "average_precision": "PairClassification",
+    "ndcg_at_10": "Retrieval",
+}
 # The Hub's own id of weights that also come in a package, by fingerprint.
 KNOWN_TEACHERS = {"53aa51172d142c89": "sentence-transformers/all-MiniLM-L6-v2"}
 
@@ -161,9 +168,10 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
         model_name=repo_id.rpartition("/")[2],
         eval_results=[
             EvalResult(
-                task_type="sentence-similarity",
+                task_type=TASK_TYPES.get(row["metric"], "sentence-similarity"),
                 dataset_type=row["task"],
                 dataset_name=f"{row['task']} {row['split']}",
+                dataset_split=row["split"],
                 metric_type=row["metric"],
                 metric_value=row["score"],
             )
@@ -176,6 +184,7 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
         data,
         template_path=str(TEMPLATE),
         repo_id=repo_id,
+        model_name=repo_id.rpartition("/")[2],
         layers=config["num_hidden_layers"],
         hidden_size=config["hidden_size"],
         heads=config["num_attention_heads"],
@@ -217,7 +226,7 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
         date=training["date"],
         seed=options[-1]["seed"],
         max_length=config["max_position_embeddings"],
-        training_length=max(of_run["max_length"] for of_run in options),
+        training_lengths=sorted({of_run["max_length"] for of_run in options}),
     )
     return str(card)
 
@@ -300,7 +309,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("model", type=Path, nargs="?", default=Path("release/asterisk"), help="model directory")
     parser.add_argument("--repo-id", required=True, help="repository on the Hub, such as user/asterisk")
-    parser.add_argument("--results", type=Path, default=Path("build/results"), help="figures for the model card")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=Path("build/results"),
+        help="figures for the model card; without any of the model there, those in MODEL/results",
+    )
     parser.add_argument("--revision", default="main", help="branch to push to; made if there is none")
     parser.add_argument("--private", action="store_true", help="make a new repository private")
     parser.add_argument("--token", help="access token; without it, HF_TOKEN or that of `hf auth login`")

@@ -141,6 +141,8 @@ def test_model_card(pushed, tmp_path, results):
     rows = main_scores(json.loads((results / "model.json").read_text()))
     (score,) = (row["score"] for row in rows if (row["form"], row["dim"], row["precision"]) == INT8)
     assert result["metrics"][0]["value"] == score
+    assert result["dataset"]["split"] == "test"
+    assert f"\n# {REPO.partition('/')[2]}\n" in card_path.read_text()
     assert "{{" not in card_path.read_text() and "{%" not in card_path.read_text()
     assert ModelCard.load(card_path).data.license == "mit"
 

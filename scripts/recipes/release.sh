@@ -2,8 +2,7 @@
 # Train, export, score and lay out the released model: scripts/recipes/release.sh TEXT_DIRECTORY EVALUATION_DIRECTORY
 # TEXT_DIRECTORY holds the files that scripts/recipes/open_text.sh names, EVALUATION_DIRECTORY those of README's
 # section "Evaluate" and stsb.train.tsv. Each step goes on where it was interrupted; data/pairs and build/teacher are
-# written anew. The options differ from the defaults of `make train` where results/ablations.md shows that they serve
-# better.
+# written anew. results/release_log.md says why the options differ from the defaults of `make train`.
 set -euo pipefail
 usage="usage: release.sh TEXT_DIRECTORY EVALUATION_DIRECTORY"
 text=${1:?$usage} evaluation=${2:?$usage}
@@ -25,7 +24,8 @@ for name in first_pass second_pass; do
     cp "build/$name.run/training_curve.png" "results/${name}_training.png"
 done
 
-# Whole paragraphs, beside a little of everything else: so far no token beyond the 64th of a text has been seen.
+# Whole paragraphs, beside a little of everything else: so far no token beyond the 64th of a text has been seen. Rows
+# that two of the shares hold are kept once.
 scripts/recipes/open_text.sh "$text" 0.03 build/variants.tsv=0.04 "$evaluation/stsb.train.tsv" "$text"/scitldr.tsv.gz \
     "$text"/medquad.tsv.gz=0.2 "$text"/reddit_title_body.tsv.gz=0.015 "$text"/tech_docs.tsv.gz=0.15 --output data/long
 $launch scripts/precompute_teacher.py --pairs data/long --output build/teacher_long --teacher_model "$teacher_model" \
