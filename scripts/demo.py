@@ -5,6 +5,7 @@ cat notes.txt | python scripts/demo.py --file -
 """
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -67,7 +68,8 @@ def main() -> None:
         queries = queries or texts[:1]
     elif not arguments.pairs.exists():
         paragraphs = README.read_text(encoding="utf-8").split("\n\n")
-        texts = [" ".join(text.split()) for text in paragraphs if text[0].isalpha()]
+        prose = re.compile(r"\w|`\w")
+        texts = [" ".join(text.split()) for text in paragraphs if prose.match(text)]
         queries = queries or QUESTIONS
     else:
         pairs, _ = load_pairs(arguments.pairs)
