@@ -68,7 +68,7 @@ def main() -> None:
         queries = queries or texts[:1]
     elif not arguments.pairs.exists():
         paragraphs = README.read_text(encoding="utf-8").split("\n\n")
-        prose = re.compile(r"\w|`\w")
+        prose = re.compile(r"`?\w")
         texts = [" ".join(text.split()) for text in paragraphs if prose.match(text)]
         queries = queries or QUESTIONS
     else:

@@ -156,6 +156,7 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
     sources = list(dict.fromkeys(name for run in runs for name in run["data"].get("dataset", [])))
     licensed = licensed_sources(sources)
     total, in_layers = count_parameters(model / "model.safetensors")
+    name = repo_id.rpartition("/")[2]
     scores = main_scores(evaluation)
     data = ModelCardData(
         language="en",
@@ -165,7 +166,7 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
         tags=["sentence-transformers", "feature-extraction", "onnx", "transformers.js", "matryoshka", "asterisk"],
         base_model=teacher_name(training),
         datasets=[name for name in sources if "/" in name] or None,
-        model_name=repo_id.rpartition("/")[2],
+        model_name=name,
         eval_results=[
             EvalResult(
                 task_type=TASK_TYPES.get(row["metric"], "sentence-similarity"),
@@ -184,7 +185,7 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
         data,
         template_path=str(TEMPLATE),
         repo_id=repo_id,
-        model_name=repo_id.rpartition("/")[2],
+        model_name=name,
         layers=config["num_hidden_layers"],
         hidden_size=config["hidden_size"],
         heads=config["num_attention_heads"],

@@ -35,6 +35,11 @@ def test_every_loader_gives_the_vectors_of_pytorch():
     push_to_hub.check_model(RELEASE)
 
 
+def test_code_served_with_the_weights_is_that_of_the_repository():
+    for name in ("modeling_asterisk.py", "configuration_asterisk.py"):
+        assert (RELEASE / name).read_bytes() == (ROOT / name).read_bytes()
+
+
 def test_weights_are_those_that_were_scored():
     state = json.loads((RELEASE / "training_state.json").read_text())
     assert fingerprint(RELEASE / "model.safetensors") == state["weights"]
