@@ -444,8 +444,10 @@ def make_recipe(arguments: DistillationArguments, data_fingerprint: str, teacher
     options = dataclasses.asdict(arguments)
     for name in ("pairs", "teacher", "output", "cache", "resume", "checkpoint_steps", "eval_steps", "sts_dev"):
         del options[name]
-    if arguments.initial_model:
+    if arguments.initial_model:  # which settles the rest
         options["initial_model"] = fingerprint(arguments.initial_model / "model.safetensors")
+        for name in ("tokenizer", "lowercase", "embedding_size", "intermediate_size", "projection_dim"):
+            del options[name]
     model_file = Path(modeling_asterisk.__file__)
     code = fingerprint(Path(__file__), model_file, model_file.with_name("configuration_asterisk.py"))
     teacher = {key: teacher[key] for key in ("teacher_fingerprint", "max_length", "precision")}

@@ -137,6 +137,8 @@ def test_training_goes_on_from_a_finished_model(train, trained, tmp_path):
     assert after[-1]["val/cosine"] < after[0]["val/cosine"]
     state, initial = (json.loads((p / "training_state.json").read_text()) for p in (tmp_path / "model", trained))
     assert state["initial_training"] == initial
+    state = json.loads((tmp_path / "model" / "training_state.json").read_text())
+    assert "tokenizer" not in state["recipe"]["arguments"]  # an option that had no say
     for name in ("tokenizer.json", PCA_FILE):
         assert (tmp_path / "model" / name).read_bytes() == (trained / name).read_bytes()
 
