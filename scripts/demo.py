@@ -63,6 +63,8 @@ def main() -> None:
     if arguments.top < 1:
         raise InputError(f"--top is {arguments.top}: it must be 1 or more")
     queries = arguments.query
+    if queries and not all(query.strip() for query in queries):
+        raise InputError("--query is empty: give it the text to look for")
     if arguments.file:
         texts = read_texts(arguments.file)
         queries = queries or texts[:1]
