@@ -223,7 +223,6 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
             }
             for run, of_run in zip(runs, options, strict=True)
         ],
-        resized=next((run["resized"] for run in runs if "resized" in run), None),
         tuning=training.get("tuning"),
         date=training["date"],
         seed=options[-1]["seed"],

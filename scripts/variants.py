@@ -181,7 +181,7 @@ def parse_clause(sentence: str) -> Clause | None:
 
 
 def write_clause(clause: Clause, rng: random.Random) -> str:
-    """Write a clause in a form drawn at random, three of eight with a negation."""
+    """Write a clause in a form drawn at random, two of six with a negation."""
     subject, auxiliary, predicate = clause.subject, clause.auxiliary, clause.predicate
     bare = re.sub(rf"^(?:{DETERMINERS}) ", "", subject)
     forms = (
@@ -191,8 +191,6 @@ def write_clause(clause: Clause, rng: random.Random) -> str:
         f"there {auxiliary} no {bare} {predicate}",
         f"{subject}, who {auxiliary} {predicate}",
         f"there {auxiliary} {subject} {predicate}",
-        f"nobody is {predicate}",
-        f"somebody is {predicate}",
     )
     return rng.choice(forms)
 
