@@ -14,9 +14,12 @@ import numpy as np
 from asterisk import AsteriskEncoder
 from asterisk.console import InputError, run
 from asterisk.hub import model_directory
+from asterisk.tokenization import first_line
 from asterisk.training_data import load_pairs
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README, RELEASE, PAIRS = ROOT / "README.md", ROOT / "release" / "asterisk", Path("data/pairs")
+SHOWN = 100  # characters of a text
 QUESTIONS = ["does it run without PyTorch?", "how was it trained?", "what does it say of quantisation?"]
 
 
@@ -52,10 +55,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--model", default="release/asterisk", help="model directory or Hub id")
+    parser.add_argument("--model", default=str(RELEASE), help="model directory or Hub id")
     parser.add_argument("--query", action="append", help="text to look for; may be given several times")
     parser.add_argument("--file", help="one text a line, - for stdin; without it, --pairs or README is ranked")
-    parser.add_argument("--pairs", type=Path, default=Path("data/pairs"), help="text pairs for a demonstration")
+    parser.add_argument("--pairs", type=Path, help=f"text pairs to rank without --file: {PAIRS}, if it is there")
     parser.add_argument("--top", type=int, default=3, help="texts to show for each query")
     parser.add_argument("--backend", choices=["onnx", "torch"], default="onnx", help="INT8 ONNX or PyTorch")
     arguments = parser.parse_args()
@@ -63,18 +66,21 @@ def main() -> None:
     if arguments.top < 1:
         raise InputError(f"--top is {arguments.top}: it must be 1 or more")
     queries = arguments.query
-    if queries and not all(query.strip() for query in queries):
-        raise InputError("--query is empty: give it the text to look for")
-    if arguments.file:
+    for query in queries or []:
+        if not query.strip():
+            raise InputError("--query is empty: give it the text to look for")
+        if re.search("[\ud800-\udfff]", query):  # what the shell passed could not be decoded
+            raise InputError("--query is not UTF-8: set the terminal to UTF-8")
+    if arguments.file is not None:
         texts = read_texts(arguments.file)
         queries = queries or texts[:1]
-    elif not arguments.pairs.exists():
+    elif not arguments.pairs and not PAIRS.exists():
         paragraphs = README.read_text(encoding="utf-8").split("\n\n")
         prose = re.compile(r"`?\w")
         texts = [" ".join(text.split()) for text in paragraphs if prose.match(text)]
         queries = queries or QUESTIONS
     else:
-        pairs, _ = load_pairs(arguments.pairs)
+        pairs, _ = load_pairs(arguments.pairs or PAIRS)
         texts = [text for text in pairs[:1000]["article"] if text]
         queries = queries or pairs[:3]["summary"]
     if arguments.backend == "onnx":
@@ -83,12 +89,15 @@ def main() -> None:
         from sentence_transformers import SentenceTransformer
 
         directory = model_directory(arguments.model, ("*.json", "*.txt", "*.py", "*.safetensors"))
-        encode = SentenceTransformer(str(directory), trust_remote_code=True, device="cpu").encode
+        try:
+            encode = SentenceTransformer(str(directory), trust_remote_code=True, device="cpu").encode
+        except (OSError, ValueError) as error:
+            raise InputError(f"{arguments.model}: not a model that loads ({first_line(error)})") from error
     vectors = encode(texts, show_progress_bar=len(texts) > 1000)
     for query in queries:
-        print(f"\n{query}")
+        print(f"\n{query[:SHOWN]}")
         for cosine, row in rank(encode([query])[0], vectors, arguments.top):
-            print(f"  {cosine:.3f}  {texts[row][:100]}")
+            print(f"  {cosine:.3f}  {texts[row][:SHOWN]}")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,10 @@ def test_mistakes_are_one_line(run_command, exported, notes, tmp_path):
         return refused(run_command(demo, "--model", exported, *arguments))
 
     assert "--query is empty" in ask("--query", " ", "--file", notes)
+    assert "--query is not UTF-8" in ask("--query", "na\udcefve", "--file", notes)
+    assert "cannot read" in ask("--file", "")
+    assert "absent: no text pairs here" in ask("--pairs", tmp_path / "absent")
+    assert "not a model that loads" in ask("--model", tmp_path, "--file", notes, "--backend", "torch")
     assert "--top is 0" in ask("--file", notes, "--top", 0)
     assert "absent.txt" in ask("--file", tmp_path / "absent.txt")
     (tmp_path / "latin.txt").write_bytes(b"good\nna\xefve\n")
