@@ -52,6 +52,7 @@ def main() -> None:
             output,
         )
     trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()  # a process group left open may abort the process at its exit
 
 
 if __name__ == "__main__":
