@@ -31,7 +31,8 @@ export OMP_WAIT_POLICY ?= passive
 PIPELINE := data teacher train export evaluate demo report
 
 .DEFAULT_GOAL := help
-.PHONY: install data teacher train export evaluate results benchmark demo report all quickstart push test test-next lint clean help
+.PHONY: install data teacher train export evaluate results benchmark figures demo report all quickstart push test test-fast \
+	test-next lint clean help
 
 # An interrupted installation leaves no stamp and is done again.
 install: $(VENV)/.installed ## make the virtual environment with the pinned dependencies
@@ -57,24 +58,28 @@ export: install ## verified fp32 and INT8 ONNX files -> OUTPUT/onnx
 	$(BIN)/python export_optimum.py --model $(OUTPUT)
 
 evaluate: install ## MODEL on STS-B and more from DATA_DIR or the Hub -> RESULTS
-	$(BIN)/python scripts/evaluate.py $(MODEL) --results $(RESULTS) $(addprefix --data-dir=,$(DATA_DIR))
+	$(BIN)/python scripts/evaluate_models.py $(MODEL) --results $(RESULTS) $(addprefix --data_dir=,$(DATA_DIR))
 
 results: install ## MODEL, the teacher and two baselines on DATA_DIR, side by side -> RESULTS/README.md
-	$(BIN)/python scripts/baselines.py --teacher_model $(TEACHER_MODEL)
-	$(BIN)/python scripts/evaluate.py $(MODEL) $(TEACHER_MODEL) build/baselines/model2vec build/baselines/lsa \
-		--results $(RESULTS) $(addprefix --data-dir=,$(DATA_DIR))
-	$(BIN)/python scripts/benchmark.py $(MODEL) build/baselines/model2vec build/baselines/lsa \
+	$(BIN)/python scripts/make_baselines.py --teacher_model $(TEACHER_MODEL)
+	$(BIN)/python scripts/evaluate_models.py $(MODEL) $(TEACHER_MODEL) build/baselines/model2vec build/baselines/lsa \
+		--results $(RESULTS) $(addprefix --data_dir=,$(DATA_DIR))
+	$(BIN)/python scripts/benchmarks/inference.py $(MODEL) build/baselines/model2vec build/baselines/lsa \
 		--teacher_model $(TEACHER_MODEL) --output $(RESULTS)
 	$(BIN)/python scripts/results_page.py --results $(RESULTS)
 
 benchmark: install ## speed, size and memory of MODEL beside the teacher -> RESULTS
-	$(BIN)/python scripts/benchmark.py $(MODEL) --teacher_model $(TEACHER_MODEL) --output $(RESULTS)
+	$(BIN)/python scripts/benchmarks/inference.py $(MODEL) --teacher_model $(TEACHER_MODEL) --output $(RESULTS)
+	$(BIN)/python scripts/benchmarks/matrix_products.py $(MODEL) --output $(RESULTS)
+
+figures: install ## put the figures of results/ into README and docs
+	$(BIN)/cog -I docs -r README.md docs/*.md
 
 demo: install ## rank texts by similarity to a query, with MODEL
 	$(BIN)/python scripts/demo.py --model $(MODEL)
 
 report: install
-	$(BIN)/python scripts/report.py $(OUTPUT) --results $(RESULTS)
+	$(BIN)/python scripts/print_report.py $(OUTPUT) --results $(RESULTS)
 
 all: ## the real run: Newsroom, GPT-2 tokenizer and teacher from the Hub, every step
 quickstart: ## the main job without a Hub: installed documentation, bundled teacher, own vocabulary
@@ -96,10 +101,13 @@ all quickstart: install
 	done
 
 push: install ## commit MODEL to the Hub: make push REPO=user/asterisk
-	$(BIN)/python scripts/push_to_hub.py $(MODEL) --repo-id $(REPO) --results $(RESULTS)
+	$(BIN)/python scripts/push_to_hub.py $(MODEL) --repo_id $(REPO) --results $(RESULTS)
 
 test: install $(VENV)/node ## run the tests
 	$(BIN)/python -m pytest
+
+test-fast: install ## run the tests that take seconds: under two minutes
+	$(BIN)/python -m pytest -m "not slow"
 
 # transformers.js, for one test; without npm that test is skipped.
 $(VENV)/node: | install
@@ -117,6 +125,8 @@ test-next: install ## run the PyTorch loaders with transformers 5 and sentence-t
 lint: install ## check style and types of the code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/cog -I docs --check --diff README.md docs/*.md
 
 clean: ## remove what the pipeline made; the virtual environment stays
 	rm -rf build data

@@ -12,8 +12,8 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
-from asterisk.console import InputError
-from asterisk.hub import model_directory
+from asterisk.errors import InputError, first_line
+from asterisk.hub import find_model
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -38,7 +38,8 @@ class AsteriskEncoder:
         threads: Threads of ONNX Runtime; 0 means all cores.
 
     Raises:
-        InputError: If the directory lacks the tokenizer or the ONNX file, or the Hub does not answer.
+        FileNotFoundError: If the directory lacks the tokenizer or the ONNX file, or the Hub does not answer.
+        ValueError: If a file is damaged or is not one of an Asterisk model.
 
     Example:
         >>> encoder = AsteriskEncoder("release/asterisk")
@@ -47,11 +48,10 @@ class AsteriskEncoder:
     """
 
     def __init__(self, name: str, file_name: str = "onnx/model_quantized.onnx", threads: int = 0) -> None:
-        directory = model_directory(name, ("tokenizer.json", file_name))
-        writers = {"tokenizer.json": "train_accelerate.py", file_name: "export_optimum.py"}
-        for file, writer in writers.items():
+        directory = find_model(name, ("tokenizer.json", file_name))
+        for file in ("tokenizer.json", file_name):
             if not (directory / file).is_file():
-                raise InputError(f"{directory / file}: no such file; {writer} writes it")
+                raise FileNotFoundError(f"{directory / file}: no such file; {name} is no exported Asterisk model")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         try:
@@ -60,7 +60,7 @@ class AsteriskEncoder:
                 str(directory / file_name), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # both libraries raise classes of their own
-            reason = str(error).partition("\n")[0]
+            reason = first_line(error)
             raise InputError(f"{directory}: tokenizer.json or {file_name} is damaged ({reason})") from error
         shapes = {output.name: output.shape for output in self.session.get_outputs()}
         if "sentence_embedding" not in shapes:

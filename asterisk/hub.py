@@ -3,10 +3,8 @@
 from importlib.util import find_spec
 from pathlib import Path
 
-from asterisk.console import InputError
 
-
-def model_directory(name: str, patterns: tuple[str, ...]) -> Path:
+def find_model(name: str, patterns: tuple[str, ...]) -> Path:
     """Return the directory that holds a model's files, downloaded from the Hub if it is not on this machine.
 
     Asking the Hub once for the whole snapshot fails within seconds where it is out of reach; the loaders of
@@ -18,7 +16,7 @@ def model_directory(name: str, patterns: tuple[str, ...]) -> Path:
         patterns: Which files of a Hub repository are wanted, as shell patterns.
 
     Raises:
-        InputError: If there is no such directory, and the Hub does not answer or has no such model.
+        FileNotFoundError: If there is no such directory, and the Hub does not answer or has no such model.
     """
     if Path(name).is_dir():
         return Path(name)
@@ -32,17 +30,16 @@ def model_directory(name: str, patterns: tuple[str, ...]) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=list(patterns)))
     except HFValidationError as error:
-        raise InputError(f"{name}: no such directory, and not a Hugging Face Hub id either") from error
+        raise FileNotFoundError(f"{name}: no such directory, and not a Hugging Face Hub id either") from error
     except LocalEntryNotFoundError as error:
-        raise InputError(
-            f"{name}: no such directory, and the Hugging Face Hub cannot be reached to look for it there; "
-            "`make quickstart` needs no Hub"
+        raise FileNotFoundError(
+            f"{name}: no such directory, and the Hugging Face Hub cannot be reached to look for it there"
         ) from error
     except HfHubHTTPError as error:
         reason = f"HTTP {error.response.status_code}" if error.response is not None else "no answer"
-        raise InputError(
+        raise FileNotFoundError(
             f"cannot load {name!r} from the Hugging Face Hub ({reason}): check the id, or log in with "
-            "`hf auth login`; `make quickstart` needs no Hub"
+            "`hf auth login`"
         ) from error
 
 

@@ -12,10 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from asterisk import AsteriskEncoder
-from asterisk.console import InputError, run
-from asterisk.hub import model_directory
-from asterisk.tokenization import first_line
-from asterisk.training_data import load_pairs
+from asterisk.errors import InputError, run
 
 ROOT = Path(__file__).parent.parent
 README, RELEASE, PAIRS = ROOT / "README.md", ROOT / "release" / "asterisk", Path("data/pairs")
@@ -51,7 +48,7 @@ def rank(query: np.ndarray, vectors: np.ndarray, top: int) -> list[tuple[float, 
 
 
 def main() -> None:
-    """Run the command."""
+    """Choose texts and queries, embed both, and print the nearest texts of each query."""
     parser = argparse.ArgumentParser(
         description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -60,7 +57,6 @@ def main() -> None:
     parser.add_argument("--file", help="one text a line, - for stdin; without it, --pairs or README is ranked")
     parser.add_argument("--pairs", type=Path, help=f"text pairs to rank without --file: {PAIRS}, if it is there")
     parser.add_argument("--top", type=int, default=3, help="texts to show for each query")
-    parser.add_argument("--backend", choices=["onnx", "torch"], default="onnx", help="INT8 ONNX or PyTorch")
     arguments = parser.parse_args()
 
     if arguments.top < 1:
@@ -80,19 +76,12 @@ def main() -> None:
         texts = [" ".join(text.split()) for text in paragraphs if prose.match(text)]
         queries = queries or QUESTIONS
     else:
+        from asterisk.data.pairs import load_pairs  # needs more packages than the rest
+
         pairs, _ = load_pairs(arguments.pairs or PAIRS)
         texts = [text for text in pairs[:1000]["article"] if text]
         queries = queries or pairs[:3]["summary"]
-    if arguments.backend == "onnx":
-        encode = AsteriskEncoder(arguments.model).encode
-    else:
-        from sentence_transformers import SentenceTransformer
-
-        directory = model_directory(arguments.model, ("*.json", "*.txt", "*.py", "*.safetensors"))
-        try:
-            encode = SentenceTransformer(str(directory), trust_remote_code=True, device="cpu").encode
-        except (OSError, ValueError) as error:
-            raise InputError(f"{arguments.model}: not a model that loads ({first_line(error)})") from error
+    encode = AsteriskEncoder(arguments.model).encode
     vectors = encode(texts, show_progress_bar=len(texts) > 1000)
     for query in queries:
         print(f"\n{query[:SHOWN]}")

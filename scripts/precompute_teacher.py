@@ -11,6 +11,7 @@ with the same bytes. Under `accelerate launch` each process takes every n-th chu
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,17 +19,12 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
-from asterisk.console import InputError, read_json, replace_directory, run, write_json
-from asterisk.training_data import (
-    COLUMNS,
-    TEACHER_FILES,
-    encode_in_token_batches,
-    has_fast_bf16,
-    load_pairs,
-    load_teacher_model,
-    load_teacher_vectors,
-    release_pages,
-)
+from asterisk.data.pairs import COLUMNS, load_pairs
+from asterisk.data.teacher_vectors import TEACHER_FILES, load_teacher_vectors, release_pages
+from asterisk.errors import InputError, run
+from asterisk.files import read_json, replace_directory, write_json
+from asterisk.training.precision import has_fast_bf16
+from asterisk.training.teacher import encode_in_token_batches, load_teacher
 
 CHUNK_ROWS = 512
 
@@ -63,7 +59,7 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def open_partial(directory: Path, recipe: dict, rows: int, dim: int) -> None:
+def open_partial(directory: Path, recipe: dict[str, Any], rows: int, dim: int) -> None:
     """Create the arrays of a run in progress, or check that those present belong to this run.
 
     Raises:
@@ -85,8 +81,11 @@ def open_partial(directory: Path, recipe: dict, rows: int, dim: int) -> None:
         write_json(directory / "recipe.json", recipe)
 
 
-def is_up_to_date(directory: Path, recipe: dict) -> bool:
-    """Say whether finished, undamaged vectors of this recipe lie in `directory`."""
+def is_up_to_date(directory: Path, recipe: dict[str, Any]) -> bool:
+    """Say whether finished, undamaged vectors of this recipe lie in `directory`.
+
+    The recipe has no code: how texts are batched does not change what the teacher says of them.
+    """
     try:
         _, _, meta = load_teacher_vectors(directory, recipe["dataset_fingerprint"])
     except InputError:
@@ -95,14 +94,26 @@ def is_up_to_date(directory: Path, recipe: dict) -> bool:
 
 
 def main() -> None:
-    """Run the command."""
+    """Embed the pairs with the options of the command line, in one process or as one of several."""
     arguments = parse_arguments()
     if arguments.max_length < 1 or arguments.batch_tokens < 0:
         raise InputError("--max_length must be 1 or more, --batch_tokens 0 or more")
     state = PartialState(cpu=not torch.accelerator.is_available())
+    try:
+        precompute(arguments, state)
+    finally:
+        state.destroy_process_group()
+
+
+def precompute(arguments: argparse.Namespace, state: PartialState) -> None:
+    """Write the teacher's vectors, unless they are up to date; this process takes every n-th chunk.
+
+    Raises:
+        InputError: If the pairs or the teacher cannot be used, or an unfinished run has other settings.
+    """
     started = time.monotonic()
     pairs, dataset_fingerprint = load_pairs(arguments.pairs)
-    model, identity = load_teacher_model(arguments.teacher_model, device=str(state.device))
+    model, identity = load_teacher(arguments.teacher_model, device=str(state.device))
     model.max_seq_length = min(arguments.max_length, model.max_seq_length or arguments.max_length)
     batch_tokens = arguments.batch_tokens or (1024 if state.device.type == "cpu" else 65536)
     bf16 = arguments.precision == "bf16" or (arguments.precision == "auto" and has_fast_bf16(state.device.type))
@@ -120,13 +131,14 @@ def main() -> None:
         return
 
     partial = arguments.output.with_name(f"{arguments.output.name}.partial")
-    problem = [None]
+    problem: list[InputError | None] = [None]
     if state.is_main_process:
         try:
             open_partial(partial, recipe, len(pairs), recipe["dim"])
         except InputError as error:
             problem = [error]
-    if broadcast_object_list(problem)[0]:
+    broadcast_object_list(problem)
+    if problem[0]:
         raise problem[0]
 
     arrays = {column: np.load(partial / file, mmap_mode="r+") for column, file in TEACHER_FILES.items()}

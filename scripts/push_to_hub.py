@@ -1,7 +1,7 @@
 """Push a model directory to the Hugging Face Hub in one commit, or lay out the same files in a directory.
 
-    python scripts/push_to_hub.py build/model --repo-id user/asterisk --dry-run
-    python scripts/push_to_hub.py build/asterisk --repo-id user/asterisk --to release/asterisk
+    python scripts/push_to_hub.py build/model --repo_id user/asterisk --dry_run
+    python scripts/push_to_hub.py build/asterisk --repo_id user/asterisk --to release/asterisk
 
 The commit holds the SentenceTransformer files, the safetensors, the model's code, the ONNX files, the results and
 the model card. The directory is opened with every loader first, and refused if one fails or if an INT8 file does
@@ -10,15 +10,14 @@ not give the vectors of PyTorch. Either the whole commit arrives or nothing; unc
 
 import argparse
 import csv
-import hashlib
-import os
+import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from huggingface_hub import (
-    CommitOperationAdd,
-    CommitOperationDelete,
     EvalResult,
     HfApi,
     ModelCard,
@@ -28,14 +27,17 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from requests.exceptions import RequestException
 
 from asterisk import AsteriskEncoder
-from asterisk.console import InputError, atomic_directory, read_json, run
-from asterisk.evaluation_data import main_scores
-from asterisk.model_directory import count_parameters
-from asterisk.tokenization import first_line
+from asterisk.errors import InputError, first_line, run
+from asterisk.evaluation.models import count_parameters, load_sentence_transformer
+from asterisk.evaluation.results import main_scores
+from asterisk.files import atomic_directory, read_json
 
 TEMPLATE = Path(__file__).parent.parent / "model_card.md"
 SOURCES = Path(__file__).parent / "recipes" / "text_sources.tsv"
 DEFAULT_FILE = "onnx/model_quantized.onnx"
+# sentence-transformers' names for one processor each. On the Hub, which stores equal files once, they are the same
+# file; a clone of this repository has it once.
+PROCESSOR_NAMES = tuple(f"onnx/model_{name}.onnx" for name in ("qint8_avx512_vnni", "qint8_arm64", "quint8_avx2"))
 REQUIRED = (
     "config.json",
     "model.safetensors",
@@ -73,9 +75,7 @@ def loaders(model: Path) -> dict[str, tuple[float, Callable[[], np.ndarray]]]:
     """Return, by name, each way to embed `SENTENCES` and its least cosine to PyTorch."""
 
     def sentence_transformer() -> np.ndarray:
-        from sentence_transformers import SentenceTransformer
-
-        return SentenceTransformer(str(model), trust_remote_code=True, device="cpu").encode(SENTENCES)
+        return load_sentence_transformer(str(model)).encode(SENTENCES)
 
     def ort_model() -> np.ndarray:
         from optimum.onnxruntime import ORTModelForFeatureExtraction
@@ -87,11 +87,15 @@ def loaders(model: Path) -> dict[str, tuple[float, Callable[[], np.ndarray]]]:
         total = (session(**inputs).last_hidden_state * inputs["attention_mask"][..., None]).sum(1)
         return total / np.linalg.norm(total, axis=1, keepdims=True)
 
+    def onnx_file(name: str) -> np.ndarray:
+        return AsteriskEncoder(str(model), name).encode(SENTENCES)
+
+    found: dict[str, tuple[float, Callable[[], np.ndarray]]]
     found = {"SentenceTransformer": (0.99999, sentence_transformer), "ORTModel": (0.99999, ort_model)}
     for file in sorted((model / "onnx").glob("*.onnx")):
         name = f"onnx/{file.name}"
         threshold = 0.99999 if file.name == "model.onnx" else 0.99
-        found[name] = threshold, lambda name=name: AsteriskEncoder(str(model), name).encode(SENTENCES)
+        found[name] = threshold, partial(onnx_file, name)
     return found
 
 
@@ -128,7 +132,7 @@ def check_model(model: Path) -> None:
             )
 
 
-def teacher_name(training: dict) -> str | None:
+def teacher_name(training: dict[str, Any]) -> str | None:
     """Return the teacher's Hub id, or None if it was a directory."""
     teacher = training["teacher"]
     name = KNOWN_TEACHERS.get(teacher["teacher_fingerprint"], teacher["teacher"])
@@ -201,6 +205,7 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
                 "min_cosine": f"{report['min_cosine']:.4f}",
             }
             for name, report in export["files"].items()
+            if f"onnx/{name}" in REQUIRED
         ],
         verification_texts=export["recipe"]["texts"][1],
         scores=scores,
@@ -233,37 +238,26 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
 
 
 def collect_files(model: Path, results: Path, repo_id: str) -> dict[str, Path | bytes]:
-    """Return what the commit holds: path in the repository -> file or content."""
+    """Return the files of the model and its card: path in the repository -> file or content."""
     files: dict[str, Path | bytes] = {
         path.relative_to(model).as_posix(): path
         for path in sorted(model.rglob("*"))
         if path.is_file() and not any(part.startswith((".", "__")) for part in path.relative_to(model).parts)
     }
-    name = model.resolve().name
-    patterns = (f"{name}.*", f"{name}_training.png", "benchmark.*")
-    for result in (path for pattern in patterns for path in sorted(results.glob(pattern))):
-        files[f"results/{result.name}"] = result
     files["README.md"] = make_card(model, results, repo_id).encode()
     return files
 
 
 def lay_out(files: dict[str, Path | bytes], directory: Path) -> None:
-    """Write the files of a commit to a directory; INT8 files that equal the default one become links to it."""
-    first: dict[str, Path] = {}
-    with atomic_directory(directory) as temporary:
-        for name in sorted(files, key=lambda name: name != DEFAULT_FILE):
-            target = temporary / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            content = files[name] if isinstance(files[name], bytes) else files[name].read_bytes()
-            twin = first.setdefault(hashlib.sha256(content).hexdigest(), target)
-            if twin is target:
-                target.write_bytes(content)
-            else:
-                target.symlink_to(os.path.relpath(twin, target.parent))
+    """Write files, given by path or content, to their places in a directory."""
+    for name, content in files.items():
+        target = directory / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
 
 
-def push(files: dict[str, Path | bytes], arguments: argparse.Namespace) -> str:
-    """Make the repository if need be, and one commit; return what happened in one line.
+def push(directory: Path, arguments: argparse.Namespace) -> str:
+    """Make the repository if need be, and one commit of a directory; return what happened in one line.
 
     Raises:
         InputError: If the Hub refuses or cannot be reached. The repository is then as it was.
@@ -274,22 +268,15 @@ def push(files: dict[str, Path | bytes], arguments: argparse.Namespace) -> str:
         if arguments.revision != "main":
             api.create_branch(arguments.repo_id, branch=arguments.revision, exist_ok=True)
         before = api.model_info(arguments.repo_id, revision=arguments.revision)
-        stale = [
-            file.rfilename
-            for file in before.siblings or []
-            if file.rfilename.startswith("onnx/") and file.rfilename not in files
-        ]
-        commit = api.create_commit(
-            arguments.repo_id,
-            [
-                *(CommitOperationAdd(name, content) for name, content in files.items()),
-                *(CommitOperationDelete(name) for name in stale),
-            ],
-            commit_message="Upload the Asterisk sentence-embedding model",
+        commit = api.upload_folder(
+            folder_path=directory,
+            repo_id=arguments.repo_id,
             revision=arguments.revision,
+            commit_message="Upload the Asterisk sentence-embedding model",
+            delete_patterns="onnx/*",
         )
     except HFValidationError as error:
-        raise InputError(f"--repo-id {arguments.repo_id}: not a Hub id like user/asterisk") from error
+        raise InputError(f"--repo_id {arguments.repo_id}: not a Hub id like user/asterisk") from error
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "no answer"
         hint = "log in with `hf auth login` or give --token" if status in (401, 403) else "try again later"
@@ -300,7 +287,7 @@ def push(files: dict[str, Path | bytes], arguments: argparse.Namespace) -> str:
         ) from error
     if commit.oid == before.sha:
         return f"{arguments.repo_id} is up to date ({before.sha})"
-    return f"{arguments.repo_id}: {len(files)} files in commit {commit.oid}"
+    return f"{arguments.repo_id}: commit {commit.oid}"
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -309,37 +296,44 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("model", type=Path, nargs="?", default=Path("release/asterisk"), help="model directory")
-    parser.add_argument("--repo-id", required=True, help="repository on the Hub, such as user/asterisk")
+    parser.add_argument("--repo_id", required=True, help="repository on the Hub, such as user/asterisk")
     parser.add_argument(
         "--results",
         type=Path,
         default=Path("build/results"),
-        help="figures for the model card; without any of the model there, those in MODEL/results",
+        help="directory of the figures for the model card",
     )
     parser.add_argument("--revision", default="main", help="branch to push to; made if there is none")
     parser.add_argument("--private", action="store_true", help="make a new repository private")
     parser.add_argument("--token", help="access token; without it, HF_TOKEN or that of `hf auth login`")
     parser.add_argument("--to", type=Path, metavar="DIRECTORY", help="write the files there, push nothing")
-    parser.add_argument("--dry-run", action="store_true", help="check the model and list the files, push nothing")
+    parser.add_argument("--dry_run", action="store_true", help="check the model and list the files, push nothing")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Run the command."""
+    """Check the model, then push it, lay it out or list its files."""
     arguments = parse_arguments()
     check_model(arguments.model)
-    results = arguments.results
-    if not (results / f"{arguments.model.resolve().name}.json").exists():
-        results = arguments.model / "results"  # files laid out before bring theirs
-    files = collect_files(arguments.model, results, arguments.repo_id)
+    name = arguments.model.resolve().name
+    figures = sorted(arguments.results.glob(f"{name}.*"))
+    if not figures:
+        print(f"{arguments.results}: no figures of {name} here, so the card has none; see --results")
+    files = collect_files(arguments.model, arguments.results, arguments.repo_id)
+    if not arguments.to:  # what a clone has elsewhere or once
+        files |= {f"results/{path.name}": path for path in [*figures, *arguments.results.glob("benchmark.*")]}
+        files |= dict.fromkeys(PROCESSOR_NAMES, files[DEFAULT_FILE])
     sizes = {n: len(c) if isinstance(c, bytes) else c.stat().st_size for n, c in files.items()}
     for name, size in sizes.items():
         print(f"{size / 1e6:9.3f} MB  {name}")
     print(f"{sum(sizes.values()) / 1e6:9.3f} MB  in {len(files)} files")
     if arguments.to:
-        lay_out(files, arguments.to)
+        with atomic_directory(arguments.to) as directory:
+            lay_out(files, directory)
     elif not arguments.dry_run:
-        print(push(files, arguments))
+        with tempfile.TemporaryDirectory() as scratch:
+            lay_out(files, Path(scratch))
+            print(push(Path(scratch), arguments))
 
 
 if __name__ == "__main__":

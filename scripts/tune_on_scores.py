@@ -10,6 +10,7 @@ models", arXiv:2109.01903). Trained by sentence-transformers; Ctrl-C stops, the 
 import argparse
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,13 +29,17 @@ from sentence_transformers.sentence_transformer.training_args import MultiDatase
 from transformers import AutoTokenizer
 from transformers.trainer_utils import get_last_checkpoint
 
-from asterisk.console import InputError, atomic_directory, fingerprint, read_json, run, write_json
-from asterisk.distillation import PCA_FILE, load_pca
-from asterisk.evaluation_data import ScoredPairs, load_scored_pairs, spearman
-from asterisk.model_directory import save_sentence_transformer
-from asterisk.run_directory import run_directory, written_in
-from asterisk.tokenization import first_line
-from asterisk.training_data import load_pairs, load_teacher_vectors, read_rows, split_rows
+import modeling_asterisk
+from asterisk.data.pairs import load_pairs, split_rows
+from asterisk.data.teacher_vectors import load_teacher_vectors, read_rows
+from asterisk.errors import InputError, run
+from asterisk.evaluation.metrics import spearman
+from asterisk.evaluation.models import load_sentence_transformer
+from asterisk.evaluation.tables import ScoredPairs, load_scored_pairs
+from asterisk.files import atomic_directory, code_fingerprint, fingerprint, read_json, write_json
+from asterisk.training.checkpoints import run_directory, written_in
+from asterisk.training.pca import PCA_FILE, load_pca
+from asterisk.training.saving import save_sentence_transformer
 from modeling_asterisk import AsteriskModel
 
 HIGHEST_SCORE = 5.0  # of STS-B
@@ -51,7 +56,7 @@ def scored_dataset(pairs: ScoredPairs) -> Dataset:
     )
 
 
-def distillation_dataset(arguments: argparse.Namespace, training: dict, texts: int) -> Dataset:
+def distillation_dataset(arguments: argparse.Namespace, training: dict[str, Any], texts: int) -> Dataset:
     """Draw texts from the training rows of a model, each with the teacher's vector in the model's space.
 
     Raises:
@@ -61,7 +66,7 @@ def distillation_dataset(arguments: argparse.Namespace, training: dict, texts: i
     recipe = training["recipe"]
     if data_fingerprint != recipe["data"]:
         raise InputError(f"{arguments.pairs}: {arguments.model} was trained on other pairs ({recipe['data']})")
-    *vectors, meta = load_teacher_vectors(arguments.teacher, data_fingerprint)
+    *vectors, meta = load_teacher_vectors(arguments.teacher_vectors, data_fingerprint)
     options = recipe["arguments"]
     rows, _ = split_rows(len(pairs), options["val_split"], options["seed"])
     pca = load_pca(arguments.model, meta["dim"])
@@ -80,7 +85,7 @@ def distillation_dataset(arguments: argparse.Namespace, training: dict, texts: i
 def score(model: SentenceTransformer, pairs: ScoredPairs) -> float:
     """Return the correlation of the model's cosines with the scores, in percent."""
     first, second = (model.encode(texts, batch_size=256) for texts in (pairs.sentences1, pairs.sentences2))
-    return spearman((first * second).sum(axis=1), pairs.scores)
+    return spearman((first * second).sum(1), pairs.scores)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -96,7 +101,7 @@ def parse_arguments() -> argparse.Namespace:
         "--pairs", type=Path, default=Path("data/pairs"), help="text pairs the model was trained on"
     )
     parser.add_argument(
-        "--teacher", type=Path, default=Path("build/teacher"), help="the teacher's vectors of them"
+        "--teacher_vectors", type=Path, default=Path("build/teacher"), help="the teacher's vectors of them"
     )
     parser.add_argument("--epochs", type=int, default=3, help="passes over the scored pairs")
     parser.add_argument(
@@ -109,7 +114,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run the command."""
+    """Tune the model and write the average of the weights before and after."""
     arguments = parse_arguments()
     if not 0 <= arguments.share <= 1:
         raise InputError(f"--share is {arguments.share}: it must be between 0 and 1")
@@ -122,7 +127,7 @@ def main() -> None:
         "model": training["weights"],
         "scores": fingerprint(arguments.scores),
         "options": {name: getattr(arguments, name) for name in ("epochs", "batch_size", "lr", "share", "seed")},
-        "code": fingerprint(Path(__file__)),
+        "code": code_fingerprint(modeling_asterisk, Path(__file__)),
     }
     if read_json(arguments.output / "training_state.json").get("tuning", {}).get("recipe") == recipe:
         print(f"{arguments.output} is up to date; delete it to tune it again")
@@ -132,10 +137,7 @@ def main() -> None:
         shutil.rmtree(directory, ignore_errors=True)
         write_json(directory / "recipe.json", recipe)
 
-    try:
-        model = SentenceTransformer(str(arguments.model), trust_remote_code=True)
-    except Exception as error:  # safetensors and tokenizers raise classes of their own
-        raise InputError(f"{arguments.model}: damaged ({first_line(error)})") from error
+    model = load_sentence_transformer(str(arguments.model), device=None)
     model.max_seq_length = training["recipe"]["arguments"]["max_length"]
     steps = arguments.epochs * -(-len(scored.scores) // arguments.batch_size)
     metrics = {"before": score(model, dev)} if dev else {}
@@ -189,9 +191,6 @@ def main() -> None:
         write_json(temporary / "training_state.json", state)
     for checkpoint in directory.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
-    curve = run_directory(arguments.model) / "training_curve.png"
-    if curve.is_file():
-        shutil.copyfile(curve, directory / curve.name)
     print(f"{arguments.output}: tuned on {len(scored.scores):,} scored pairs")
 
 

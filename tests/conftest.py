@@ -3,17 +3,21 @@
 All are made once in a session, by the project's own commands, without a network.
 """
 
+import importlib.util
+import inspect
 import io
 import json
+import logging
 import os
 import random
+import runpy
 import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -74,22 +78,40 @@ def refused(result):
     return result.err
 
 
+def load_script(path):
+    """Load a script, named by its path in the repository, to call its functions."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope="session")
 def run_command():
-    """Run a command's module in this process; return exit code, stdout and stderr."""
+    """Run a command in this process; return exit code, stdout and stderr.
 
-    def call(module, *arguments):
-        from asterisk.console import run
+    It is named by its path in the repository, or is a module that `load_script` has loaded.
+    """
+    from asterisk import errors
 
+    def call(command, *arguments):
         out, err, code = io.StringIO(), io.StringIO(), 0
+        disabled = logging.root.manager.disable
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-            patch.setattr(sys, "argv", [f"{module.__name__}.py", *map(str, arguments)])
+            patch.setattr(sys, "argv", [str(command), *map(str, arguments)])
             try:
-                run(module.main)
+                if isinstance(command, ModuleType):
+                    errors.run(command.main)
+                else:
+                    runpy.run_path(str(ROOT / command), run_name="__main__")
             except SystemExit as exit_request:
                 code = exit_request.code
+                if isinstance(code, str):
+                    print(code, file=sys.stderr)
+                    code = 1
             finally:
+                logging.disable(disabled)
                 for number, handler in handlers.items():
                     signal.signal(number, handler)
         return SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue())
@@ -101,15 +123,48 @@ def run_command():
 def python():
     """Run Python in a process of its own, away from the network; return the completed process."""
 
-    def call(*arguments, cwd=None):
-        return subprocess.run(
-            [sys.executable, *map(str, arguments)],
-            cwd=cwd,
-            env=os.environ | {"HF_HUB_OFFLINE": "1"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+    def call(*arguments, timeout=300, **options):
+        command = [sys.executable, *map(str, arguments)]
+        options = {"env": os.environ | {"HF_HUB_OFFLINE": "1"}} | options
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+        ) as process:
+            try:
+                out, err = process.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                process.terminate()  # a launcher then ends the processes that it has started
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(40)
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def kill(python):
+    """Run a command in a process that kills itself at the n-th call of a function."""
+
+    def call(function, number, path, *arguments):
+        program = f"""
+import os, pkgutil, runpy, signal, sys
+owner, _, name = {function!r}.rpartition(".")
+owner, calls = pkgutil.resolve_name(owner), []
+function = getattr(owner, name)
+
+def count(*arguments, **options):
+    calls.append(arguments)
+    if len(calls) == {number}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return function(*arguments, **options)
+
+setattr(owner, name, count)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+        result = python("-c", program, ROOT / path, *arguments)
+        assert result.returncode == -signal.SIGKILL, result.stderr
 
     return call
 
@@ -127,7 +182,7 @@ def teacher(tmp_path_factory):
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
     from transformers import BertConfig, BertModel
 
-    from asterisk.tokenization import build_tokenizer
+    from asterisk.training.tokenization import build_tokenizer
 
     directory = tmp_path_factory.mktemp("teacher")
     texts = [text for pair in invent_pairs(ROWS) for text in pair.values() if text]
@@ -145,18 +200,17 @@ def teacher(tmp_path_factory):
     BertModel(config).save_pretrained(directory / "bert")
     tokenizer.save_pretrained(directory / "bert")
     modules = [Transformer(str(directory / "bert"), max_seq_length=TEACHER_LENGTH), Pooling(64)]
-    SentenceTransformer(modules=modules, device="cpu").save(str(directory / "model"))
-    return directory / "model"
+    SentenceTransformer(modules=modules, device="cpu").save(str(directory / "teacher"))
+    return directory / "teacher"
 
 
 @pytest.fixture(scope="session")
 def embed_pairs(run_command, teacher):
     """Run precompute_teacher with the tiny teacher."""
-    import precompute_teacher
 
     def call(pairs, output, *arguments):
         options = ("--pairs", pairs, "--output", output, "--teacher_model", teacher, "--precision", "fp32")
-        return run_command(precompute_teacher, *options, *arguments)
+        return run_command("scripts/precompute_teacher.py", *options, *arguments)
 
     return call
 
@@ -171,13 +225,11 @@ def teacher_vectors(embed_pairs, pairs, tmp_path_factory):
 @pytest.fixture(scope="session")
 def train(run_command, pairs, teacher_vectors, tmp_path_factory):
     """Run train_accelerate on the 200 pairs; later options override the miniature's."""
-    import train_accelerate
-
     cache = tmp_path_factory.mktemp("cache")
 
     def call(output, *arguments):
-        options = ("--pairs", pairs, "--teacher", teacher_vectors, "--cache", cache, "--output", output)
-        return run_command(train_accelerate, *options, *MINIATURE, *arguments)
+        options = ("--pairs", pairs, "--teacher_vectors", teacher_vectors, "--cache", cache, "--output", output)
+        return run_command("train_accelerate.py", *options, *MINIATURE, *arguments)
 
     return call
 
@@ -194,11 +246,10 @@ def trained(train, tmp_path_factory):
 @pytest.fixture(scope="session")
 def export(run_command, pairs):
     """Run export_optimum with few texts."""
-    import export_optimum
 
     def call(model):
         few = ("--calibration_texts", 64, "--verification_texts", 64)
-        return run_command(export_optimum, "--model", model, "--pairs", pairs, *few)
+        return run_command("export_optimum.py", "--model", model, "--pairs", pairs, *few)
 
     return call
 
@@ -211,11 +262,41 @@ def exported(export, trained):
     return trained
 
 
+@pytest.fixture(scope="session")
+def evaluation_files(tmp_path_factory):
+    """A small directory of evaluation files."""
+    directory = tmp_path_factory.mktemp("evaluation")
+    pairs = invent_pairs(90, seed=7)
+    rows = [f"{p['summary']}\t{p['article'] or p['summary']}\t{i % 6}" for i, p in enumerate(pairs)]
+    for name, part in (("stsb.dev", rows[:40]), ("stsb.test", rows[40:]), ("sickr.trial", rows[:30])):
+        (directory / f"{name}.tsv").write_text("\n".join(["sentence1\tsentence2\tscore", *part]) + "\n")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def evaluate(run_command, pairs, teacher_vectors):
+    """Run evaluate_models with the 200 pairs."""
+
+    def call(results, *arguments):
+        options = ("--pairs", pairs, "--teacher_vectors", teacher_vectors, "--results", results)
+        return run_command("scripts/evaluate_models.py", *arguments, *options)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def results(evaluate, exported, teacher, evaluation_files, tmp_path_factory):
+    """The results of the miniature model and of its teacher."""
+    directory = tmp_path_factory.mktemp("results")
+    result = evaluate(directory, exported, teacher, "--data_dir", evaluation_files)
+    assert result.code == 0, result.err
+    return directory
+
+
 @pytest.fixture
 def at_step(monkeypatch):
     """Do something right after an optimiser step."""
-
-    from train_accelerate import DistillationTrainer
+    from asterisk.training.trainer import DistillationTrainer
 
     def install(step, action):
         should_stop = DistillationTrainer.should_stop
@@ -226,3 +307,18 @@ def at_step(monkeypatch):
         )
 
     return install
+
+
+@pytest.fixture
+def change_source(monkeypatch):
+    """Let the fingerprint of code see another text in a module."""
+    getsource = inspect.getsource
+
+    def change(module, old, new):
+        source = getsource(module)
+        assert old in source
+        monkeypatch.setattr(
+            inspect, "getsource", lambda seen: source.replace(old, new) if seen is module else getsource(seen)
+        )
+
+    return change

@@ -8,7 +8,7 @@ from conftest import invent_pairs
 from sentence_transformers import SentenceTransformer
 
 from asterisk import AsteriskEncoder
-from asterisk.console import InputError
+from asterisk.errors import InputError
 
 TEXTS = [text for pair in invent_pairs(60, seed=2) for text in pair.values() if text]
 TEXTS += ["", "Ünïcödé: 🐢!", " ".join(TEXTS)]
@@ -87,7 +87,7 @@ def test_eight_threads_share_an_encoder(exported):
     expected = encoder.encode(TEXTS)
     parts = [TEXTS[i::8] for i in range(8)]
     with ThreadPoolExecutor(8) as pool:
-        for _ in range(5):
+        for _ in range(2):
             for i, vectors in enumerate(pool.map(encoder.encode, parts)):
                 assert np.abs(vectors - expected[i::8]).max() < 1e-6
 
@@ -139,19 +139,12 @@ def test_lone_surrogate_is_named(encoder):
         encoder.encode(["a heron", "a \udce9 mole"])
 
 
-def test_missing_files(exported, tmp_path):
-    with pytest.raises(InputError, match=r"onnx/model_int3\.onnx: no such file; export_optimum\.py"):
+def test_files_that_cannot_be_used(exported, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"onnx/model_int3\.onnx: no such file"):
         AsteriskEncoder(str(exported), "onnx/model_int3.onnx")
-    with pytest.raises(InputError, match=r"tokenizer\.json: no such file"):
+    with pytest.raises(FileNotFoundError, match=r"tokenizer\.json: no such file"):
         AsteriskEncoder(str(tmp_path))
-
-
-def test_needs_neither_torch_nor_transformers(exported, python):
-    program = f"""
-import sys
-from asterisk import AsteriskEncoder
-assert AsteriskEncoder({str(exported)!r}).encode(["a heron", "a mole"]).shape == (2, 32)
-print([name for name in ("torch", "transformers", "datasets", "sentence_transformers") if name in sys.modules])
-"""
-    result = python("-c", program)
-    assert (result.returncode, result.stdout) == (0, "[]\n"), result.stderr
+    (tmp_path / "tokenizer.json").write_text("{")
+    (tmp_path / "model.onnx").write_bytes(b"half")
+    with pytest.raises(InputError, match=r"tokenizer\.json or model\.onnx is damaged"):
+        AsteriskEncoder(str(tmp_path), "model.onnx")

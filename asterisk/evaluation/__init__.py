@@ -1,0 +1,1 @@
+"""Tasks, metrics, and the pages and plots of their results: the extra `evaluate`."""

@@ -1,0 +1,93 @@
+"""What benchmarks share: texts, fresh processes, facts of the machine, reports.
+
+The imports are few and light, because they are part of what a fresh process is measured with.
+"""
+
+import itertools
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from asterisk.errors import InputError
+from asterisk.files import write_json, write_text
+
+SEED = 0
+PACKAGES = ("onnxruntime", "torch", "sentence-transformers", "transformers", "tokenizers", "numpy")
+# A token each in nearly every vocabulary; the time does not depend on which words they are.
+SENTENCE = "the old house by the river was sold last year to a young family from the city"
+
+
+def sample_texts(directory: Path, count: int) -> list[str]:
+    """Choose up to `count` texts of the pairs at random.
+
+    Raises:
+        InputError: If there is none.
+    """
+    from asterisk.data.pairs import PairTexts, load_pairs
+
+    pairs, _ = load_pairs(directory)
+    rng = np.random.default_rng(SEED)
+    texts = list(PairTexts(pairs.select(rng.permutation(len(pairs))[:count])))
+    if not texts:
+        raise InputError(f"{directory}: no text in these pairs; run scripts/prepare_data.py")
+    return [texts[i] for i in rng.permutation(len(texts))[:count]]
+
+
+def text_of_tokens(tokens: int, tokenizer: Tokenizer) -> str:
+    """Return words of `tokens` tokens, special ones included, or of the next number that whole words make."""
+    texts = itertools.accumulate(itertools.cycle(SENTENCE.split()), "{} {}".format)
+    return next(text for text in texts if len(tokenizer.encode(text)) >= tokens)
+
+
+def run_fresh(arguments: list[str], task: object = None) -> Any:
+    """Run a script in a fresh process, with `task` as JSON on its standard input.
+
+    Returns:
+        The JSON of the last line that it prints.
+
+    Raises:
+        InputError: If it ends with a user's mistake.
+        RuntimeError: If it fails otherwise.
+    """
+    command = [sys.executable, *arguments]
+    child = subprocess.run(command, input=json.dumps(task), capture_output=True, text=True, check=False)
+    if child.returncode == 2:
+        raise InputError(child.stderr.strip().splitlines()[-1].removeprefix("error: "))
+    if child.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}\n{child.stderr}")
+    return json.loads(child.stdout.splitlines()[-1])
+
+
+def machine_facts(threads: int) -> dict[str, Any]:
+    """Say where, when and with what the figures are taken."""
+    cpuinfo = Path("/proc/cpuinfo")
+    cpu = re.search(r"^(?:model name|Model)\s*: (.+)", cpuinfo.read_text() if cpuinfo.exists() else "", re.M)
+    return {
+        "platform": platform.platform(),
+        "cpu": cpu[1] if cpu else platform.processor(),
+        "cores": os.cpu_count(),
+        "threads": threads or "all",
+        "load_average": round(os.getloadavg()[0], 1),
+        "date": time.strftime("%Y-%m-%d"),
+        "seed": SEED,
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+    }
+
+
+def write_report(path: Path, title: str, text: str, figures: object, facts: dict[str, Any]) -> None:
+    """Print the text; write it to `path`.md, and the figures to `path`.json."""
+    print(text)
+    notes = "; ".join(f"{key}: {value}" for key, value in facts.items())
+    write_json(path.with_suffix(".json"), {"run": facts, "figures": figures})
+    write_text(path.with_suffix(".md"), f"# {title}\n\n{text}\n\n{notes}\n")

@@ -1,0 +1,1 @@
+"""What training shares: tokenizer, batches, teacher, losses, the training loop: the extra `train`."""

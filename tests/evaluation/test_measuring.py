@@ -1,0 +1,24 @@
+"""What benchmarks share: texts of a given length, and figures from fresh processes."""
+
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from asterisk.errors import InputError
+from asterisk.evaluation.measuring import SENTENCE, run_fresh, text_of_tokens
+
+
+def test_latency_text_has_so_many_tokens():
+    words = sorted(set(SENTENCE.split()))
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="the"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    assert text_of_tokens(3, tokenizer) == "the old house"
+    assert len(text_of_tokens(128, tokenizer).split()) == 128
+
+
+def test_fresh_process_answers_in_json_or_fails():
+    program = "import json, sys; print('noise'); print(json.dumps([json.load(sys.stdin), sys.argv[1:]]))"
+    assert run_fresh(["-c", program, "--threads=1"], {"a": 1}) == [{"a": 1}, ["--threads=1"]]
+    with pytest.raises(InputError, match=r"^no model here$"):
+        run_fresh(["-c", "import sys; print('error: no model here', file=sys.stderr); sys.exit(2)"])
+    with pytest.raises(RuntimeError, match="ended with 3"):
+        run_fresh(["-c", "import sys; sys.exit(3)"])
