@@ -26,8 +26,8 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from asterisk.data.pairs import PairTexts, load_pairs
 from asterisk.errors import InputError, run
-from asterisk.evaluation.models import load_sentence_transformer
-from asterisk.files import atomic_directory, code_fingerprint, read_json, write_json
+from asterisk.evaluation.models import load_forms, load_sentence_transformer
+from asterisk.files import atomic_directory, code_fingerprint, fingerprint, read_json, write_json
 
 DIM = 256
 VOCABULARY = 30_000
@@ -66,7 +66,9 @@ def main() -> None:
 
     def make_model2vec() -> StaticEmbedding:
         teacher = load_sentence_transformer(arguments.teacher_model)
-        static = distill_from_model(teacher[0].auto_model, teacher.tokenizer, pca_dims=DIM, device="cpu")
+        if teacher.transformers_model is None:
+            raise InputError(f"{arguments.teacher_model}: no transformer, which model2vec needs as a teacher")
+        static = distill_from_model(teacher.transformers_model, teacher.tokenizer, pca_dims=DIM, device="cpu")
         # In float16 the vector of an empty text, all zeros, would be normalised to NaN.
         return StaticEmbedding(static.tokenizer, embedding_weights=static.embedding.astype(np.float32))
 
@@ -75,8 +77,9 @@ def main() -> None:
         return fit_lsa(islice(PairTexts(pairs.select(rows)), TEXTS))
 
     code = code_fingerprint(sys.modules[__name__])
+    teacher_files = load_forms(arguments.teacher_model)["pytorch"].files
     recipes = {
-        make_model2vec: {"code": code, "teacher": arguments.teacher_model},
+        make_model2vec: {"code": code, "teacher": fingerprint(*teacher_files)},
         make_lsa: {"code": code, "data": data_fingerprint},
     }
     for make, recipe in recipes.items():

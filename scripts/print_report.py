@@ -42,7 +42,7 @@ def main() -> None:
 
     total, in_layers = count_parameters(arguments.model / "model.safetensors")
     sizes = {name: report["bytes"] / 1e6 for name, report in export["files"].items()}
-    agreement = {}
+    agreement: dict[str, float] = {}
     for row in main_scores(evaluation):
         if row["metric"] == "teacher_spearman":  # the first of a form is at full length
             agreement.setdefault(row["form"], row["score"])

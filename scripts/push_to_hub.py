@@ -75,7 +75,7 @@ def loaders(model: Path) -> dict[str, tuple[float, Callable[[], np.ndarray]]]:
     """Return, by name, each way to embed `SENTENCES` and its least cosine to PyTorch."""
 
     def sentence_transformer() -> np.ndarray:
-        return load_sentence_transformer(str(model)).encode(SENTENCES)
+        return load_sentence_transformer(str(model)).encode(SENTENCES, convert_to_numpy=True)
 
     def ort_model() -> np.ndarray:
         from optimum.onnxruntime import ORTModelForFeatureExtraction

@@ -84,7 +84,10 @@ def distillation_dataset(arguments: argparse.Namespace, training: dict[str, Any]
 
 def score(model: SentenceTransformer, pairs: ScoredPairs) -> float:
     """Return the correlation of the model's cosines with the scores, in percent."""
-    first, second = (model.encode(texts, batch_size=256) for texts in (pairs.sentences1, pairs.sentences2))
+    first, second = (
+        model.encode(texts, batch_size=256, convert_to_numpy=True)
+        for texts in (pairs.sentences1, pairs.sentences2)
+    )
     return spearman((first * second).sum(1), pairs.scores)
 
 
@@ -141,7 +144,7 @@ def main() -> None:
     model.max_seq_length = training["recipe"]["arguments"]["max_length"]
     steps = arguments.epochs * -(-len(scored.scores) // arguments.batch_size)
     metrics = {"before": score(model, dev)} if dev else {}
-    dim = model.get_embedding_dimension()
+    dim = model.get_embedding_dimension() or 0
     trainer = SentenceTransformerTrainer(
         model,
         SentenceTransformerTrainingArguments(
@@ -168,7 +171,7 @@ def main() -> None:
             "distillation": EmbedDistillLoss(model, distance_metric="cosine"),
         },
     )
-    inner = model[0].auto_model
+    inner: AsteriskModel = model[0].auto_model  # type: ignore[assignment]
     before = {name: tensor.cpu().clone() for name, tensor in inner.state_dict().items()}
     with written_in(directory):
         trainer.train(resume_from_checkpoint=get_last_checkpoint(str(directory)))

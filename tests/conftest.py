@@ -1,4 +1,4 @@
-"""Shared fixtures: 200 invented text pairs, a tiny teacher, a miniature model distilled from it, its ONNX files.
+"""Shared fixtures: 200 invented text pairs, a tiny teacher, a model distilled from it, its ONNX files and results.
 
 All are made once in a session, by the project's own commands, without a network.
 """

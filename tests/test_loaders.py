@@ -22,13 +22,14 @@ def exported_bpe(train, export, tmp_path_factory):
     return output
 
 
-@pytest.fixture(scope="module", params=["exported", pytest.param("exported_bpe", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["exported", "exported_bpe"])
 def model(request):
     """The directory of a model, and the vectors to compare with."""
     directory = request.getfixturevalue(request.param)
     return directory, loader_rows.auto_model(directory)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", loader_rows.ROWS)
 def test_row(name, model, caplog, monkeypatch):
     if name.startswith("transformers.js") and not loader_rows.NODE_ROOT.exists():

@@ -110,6 +110,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(model):
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*gradients, strict=True))
 
 
+@pytest.mark.slow
 def test_loads_where_the_project_is_not_installed(trained, tmp_path, python):
     program = f"""
     import sys

@@ -1,13 +1,11 @@
 """README and docs: their figures are those of results/, their snippets run, and they name what there is."""
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from conftest import ROOT
+from loader_rows import ROWS
 
-ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXT = {page: page.read_text(encoding="utf-8") for page in [*PAGES, ROOT / "CONTRIBUTING.md"]}
 IMPORTED = re.compile(r"(?:from|import) (\w+)")
@@ -24,9 +22,8 @@ def test_snippet(snippet, monkeypatch):
     exec(snippet, {})
 
 
-def test_figures_are_those_of_the_results():
-    command = [sys.executable, "-m", "cogapp", "-I", "docs", "--check", "--diff", *map(str, PAGES)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+def test_figures_are_those_of_the_results(python):
+    done = python("-m", "cogapp", "-I", "docs", "--check", "--diff", *PAGES, cwd=ROOT, timeout=120)
     assert done.returncode == 0, f"run `make figures`\n{done.stdout}{done.stderr}"
 
 
@@ -43,7 +40,14 @@ def test_every_make_variable_is_explained():
         assert f"| `{name}` " in TEXT[ROOT / "docs" / "training.md"]
 
 
-def test_links_lead_somewhere():
-    for page, text in TEXT.items():
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+@pytest.mark.parametrize("page", [*TEXT, *sorted((ROOT / "results").glob("*.md"))], ids=lambda page: page.name)
+def test_files_that_are_linked_or_named_exist(page):
+    text = page.read_text(encoding="utf-8")
+    files = [page.parent / target for target in re.findall(r"\]\((?!https?:)([^)#]+)", text)]
+    files += [ROOT / name for name in re.findall(r"`((?:asterisk|docs|results|scripts|tests)/[\w/.-]+)`", text)]
+    assert [str(file) for file in files if not file.exists()] == []
+
+
+def test_table_of_loaders_has_every_row():
+    text = TEXT[ROOT / "docs" / "loaders.md"]
+    assert re.findall(r"^\| ([^|]+) \| \d", text, flags=re.M) == list(ROWS)

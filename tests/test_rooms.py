@@ -25,6 +25,7 @@ print(AsteriskEncoder({str(ROOT / "release" / "asterisk")!r}).encode(["a heron w
     assert run(program) == "(2, 256)\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("extra", "modules"),
     [

@@ -1,4 +1,4 @@
-"""What benchmarks share: texts, fresh processes, facts of the machine, reports.
+"""What benchmarks share: texts, times, fresh processes, facts of the machine, reports.
 
 The imports are few and light, because they are part of what a fresh process is measured with.
 """
@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from asterisk.errors import InputError
 from asterisk.files import write_json, write_text
 
 SEED = 0
+BATCH_SIZE = 32  # that of every loader
 PACKAGES = ("onnxruntime", "torch", "sentence-transformers", "transformers", "tokenizers", "numpy")
 # A token each in nearly every vocabulary; the time does not depend on which words they are.
 SENTENCE = "the old house by the river was sold last year to a young family from the city"
@@ -49,8 +51,24 @@ def text_of_tokens(tokens: int, tokenizer: Tokenizer) -> str:
     return next(text for text in texts if len(tokenizer.encode(text)) >= tokens)
 
 
-def run_fresh(arguments: list[str], task: object = None) -> Any:
-    """Run a script in a fresh process, with `task` as JSON on its standard input.
+def time_calls(
+    encode: Callable[[list[str]], np.ndarray], texts: list[str], calls: int
+) -> list[tuple[float, float]]:
+    """Return the seconds of each of `calls` calls, after a warm-up, and those of the processor."""
+    # It also outlasts the idle threads of what was timed before, which first wait for work in a busy loop.
+    warm = time.perf_counter() + 0.1
+    while time.perf_counter() < warm:
+        encode(texts[:BATCH_SIZE])
+    times = []
+    for _ in range(calls):
+        wall, processor = time.perf_counter(), time.process_time()
+        encode(texts)
+        times.append((time.perf_counter() - wall, time.process_time() - processor))
+    return times
+
+
+def run_fresh(arguments: list[str], job: object = None) -> Any:
+    """Run a script in a fresh process, with `job` as JSON on its standard input.
 
     Returns:
         The JSON of the last line that it prints.
@@ -60,7 +78,7 @@ def run_fresh(arguments: list[str], task: object = None) -> Any:
         RuntimeError: If it fails otherwise.
     """
     command = [sys.executable, *arguments]
-    child = subprocess.run(command, input=json.dumps(task), capture_output=True, text=True, check=False)
+    child = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, check=False)
     if child.returncode == 2:
         raise InputError(child.stderr.strip().splitlines()[-1].removeprefix("error: "))
     if child.returncode:

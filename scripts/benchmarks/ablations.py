@@ -13,17 +13,18 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from asterisk.data.pairs import pairs_provenance
 from asterisk.errors import InputError, run
 from asterisk.evaluation.measuring import machine_facts, write_report
-from asterisk.evaluation.metrics import spearman
-from asterisk.evaluation.models import load_sentence_transformer
+from asterisk.evaluation.models import load_pytorch
 from asterisk.evaluation.plots import plot_ablations, plot_curves
 from asterisk.evaluation.results import markdown_table
-from asterisk.evaluation.tables import ScoredPairs, load_scored_pairs
+from asterisk.evaluation.tables import load_scored_pairs
+from asterisk.evaluation.tasks import Similarity
 from asterisk.files import read_json, write_json
 from asterisk.training.checkpoints import run_directory
 
@@ -43,7 +44,7 @@ BASE = {
 CURVE = {"epochs": 4, "eval_steps": 30}
 MINUTES = (0, 1, 3, 10)
 DEFAULTS = {"batch_size": 32, "lr": 2e-4, "distill_alpha": 0.5, "similarity_weight": 1.0}
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "base": {},
     "alpha 0.75": {"distill_alpha": 0.75},
     "alpha 0.5": {"distill_alpha": 0.5},
@@ -85,18 +86,6 @@ def train(name: str, options: dict, arguments: argparse.Namespace) -> Path:
         lines = child.stderr.strip().splitlines() or [f"exit code {child.returncode}"]
         raise InputError(f"{name}: {lines[-1].removeprefix('error: ')}")
     return output
-
-
-def score(model: Path, tasks: dict[str, ScoredPairs]) -> dict[str, float]:
-    """Return Spearman's correlation on each task, in percent."""
-    encoder = load_sentence_transformer(str(model))
-    scores = {}
-    for name, pairs in tasks.items():
-        first, second = (
-            encoder.encode(texts, show_progress_bar=False) for texts in (pairs.sentences1, pairs.sentences2)
-        )
-        scores[name] = round(spearman((first * second).sum(1), pairs.scores), 2)
-    return scores
 
 
 def read_metrics(model: Path) -> list[dict]:
@@ -182,14 +171,19 @@ def main() -> None:
         plot_curves(curves, arguments.results / "warm_start.png")
         write_report(arguments.results / "warm_start", "Warm start", render_curves(curves), curves, facts)
         return
-    tasks = {name: load_scored_pairs(arguments.data_dir / f"{name}.tsv") for name in ("stsb.dev", "sickr.trial")}
+    tasks = [
+        Similarity(name, split, load_scored_pairs(arguments.data_dir / f"{name}.{split}.tsv"))
+        for name, split in (("stsb", "dev"), ("sickr", "trial"))
+    ]
     rows = {}
     for name in tqdm(VARIANTS, desc="ablations", unit=" runs"):
         model = train(name, BASE | VARIANTS[name], arguments)
         if not (row := read_json(run_directory(model) / "ablation.json")):
             state = read_json(model / "training_state.json")
+            encode = load_pytorch(str(model))
+            scores = {f"{t.name}.{t.split}": t.score(encode, thorough=False)[t.main] for t in tasks}
             row = {
-                **score(model, tasks),
+                **scores,
                 "cosine": 1 - state["metrics"]["val/cosine"],
                 "parameters": state["parameters"],
                 "seconds": state["seconds"],

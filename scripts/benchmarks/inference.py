@@ -34,13 +34,20 @@ from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from asterisk.errors import InputError, run
-from asterisk.evaluation.measuring import machine_facts, run_fresh, sample_texts, text_of_tokens, write_report
+from asterisk.evaluation.measuring import (
+    BATCH_SIZE,
+    machine_facts,
+    run_fresh,
+    sample_texts,
+    text_of_tokens,
+    time_calls,
+    write_report,
+)
 from asterisk.evaluation.models import FORM_NAMES, MODEL_FILES, Encode, Form, load_forms
 from asterisk.evaluation.results import markdown_table
 from asterisk.files import atomic_directory, read_json
-from asterisk.hub import find_model
+from asterisk.hub import find_model, public_name
 
-BATCH_SIZE = 32  # that of every loader
 LATENCY_TOKENS = (12, 32, 128)
 ROUND_CALLS = 20
 THROUGHPUT_ROUNDS = 3
@@ -109,26 +116,13 @@ def measure_fresh(form: Form) -> list[float]:
         Seconds from the start of the process to the loaded model and to the first vector; peak memory in MB over
         the texts of standard input.
     """
-    task = json.load(sys.stdin)
+    job = json.load(sys.stdin)
     encode = form.load()
-    load_s = time.monotonic() - task["started"]
-    encode(task["texts"][:1])
-    first_vector_s = time.monotonic() - task["started"]
-    encode(task["texts"])
+    load_s = time.monotonic() - job["started"]
+    encode(job["texts"][:1])
+    first_vector_s = time.monotonic() - job["started"]
+    encode(job["texts"])
     return [load_s, first_vector_s, peak_memory_mb()]
-
-
-def time_calls(encode: Encode, texts: list[str], calls: int) -> list[tuple[float, float]]:
-    """Return the seconds of each of `calls` calls, after a warm-up, and those of the processor."""
-    # It also outlasts the idle threads of the form before, which first wait for work in a busy loop.
-    warm = time.perf_counter() + 0.1
-    while time.perf_counter() < warm:
-        encode(texts[:BATCH_SIZE])
-    clock = [(time.perf_counter(), time.process_time())]
-    for _ in range(calls):
-        encode(texts)
-        clock.append((time.perf_counter(), time.process_time()))
-    return np.diff(clock, axis=0).tolist()
 
 
 def measure(forms: dict[str, Form], texts: list[str], repeats: int) -> list[dict]:
@@ -140,13 +134,13 @@ def measure(forms: dict[str, Form], texts: list[str], repeats: int) -> list[dict
     rounds = [(task, min(ROUND_CALLS, repeats - i)) for i in range(0, repeats, ROUND_CALLS) for task in tasks]
     rounds += [("texts", 1)] * THROUGHPUT_ROUNDS
     tasks["texts"] = texts
-    fresh = {name: [] for name in forms}
-    seconds = {name: {task: [] for task in tasks} for name in forms}
+    fresh: dict[str, list] = {name: [] for name in forms}
+    seconds: dict[str, dict[str, list]] = {name: {task: [] for task in tasks} for name in forms}
     with tqdm(total=len(forms) * (FRESH_RUNS + len(rounds)), desc="fresh processes", unit=" measurements") as bar:
         # The first run finds the files outside the disk cache; the median over the runs passes it by.
         for _, name in itertools.product(range(FRESH_RUNS), forms):
-            task = {"started": time.monotonic(), "texts": texts[:FRESH_TEXTS]}
-            fresh[name].append(run_fresh([__file__, *sys.argv[1:], f"--measure={name}"], task))
+            job = {"started": time.monotonic(), "texts": texts[:FRESH_TEXTS]}
+            fresh[name].append(run_fresh([__file__, *sys.argv[1:], f"--measure={name}"], job))
             bar.update()
         encoders = {name: form.load() for name, form in forms.items()}
         for (task, calls), name in itertools.product(rounds, forms):
@@ -188,15 +182,6 @@ def summarize(fresh: list, seconds: dict, teacher_seconds: dict, texts: int) -> 
 def render_table(figures: list[dict]) -> str:
     """Lay out the figures of each form as a Markdown table."""
     tasks = list(figures[0]["p50_p95_p99_ms"])
-    header = [
-        "",
-        "size MB",
-        "load s",
-        "first vector s",
-        "memory MB",
-        *(f"{task}, ms" for task in tasks),
-        "texts/s",
-    ]
     rows = []
     for form in figures:
         speeds = [" / ".join(f"{ms:.2f}" for ms in form["p50_p95_p99_ms"][task]) for task in tasks]
@@ -210,7 +195,9 @@ def render_table(figures: list[dict]) -> str:
                 f"{form['processor_ms_per_text']:.2f}",
             ]
         )
-    return markdown_table([*header, "processor ms/text"], rows)
+    sizes = ("size MB", "load s", "first vector s", "memory MB")
+    header = ["", *sizes, *(f"{task}, ms" for task in tasks), "texts/s", "processor ms/text"]
+    return markdown_table(header, rows)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -253,7 +240,7 @@ def main() -> None:
         export_teacher(find_model(arguments.teacher_model, MODEL_FILES), teacher_onnx)
     if arguments.threads:
         texts = sample_texts(arguments.pairs, arguments.texts)
-        facts = {"teacher": arguments.teacher_model} | machine_facts(arguments.threads)
+        facts = {"teacher": public_name(arguments.teacher_model)} | machine_facts(arguments.threads)
         facts |= {"texts": len(texts), "repeats": arguments.repeats}
         figures = [form | {"threads": arguments.threads} for form in measure(forms, texts, arguments.repeats)]
     else:  # libraries read the number of threads when they start: each number has a process of its own

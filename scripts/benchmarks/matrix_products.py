@@ -65,7 +65,7 @@ def time_graph(model: str | bytes, threads: int) -> list[float]:
     rng = np.random.default_rng(0)
     medians = []
     for shape in SHAPES:
-        feed = {}
+        feed: dict[str, np.ndarray] = {}
         for entry in session.get_inputs():
             if entry.type == "tensor(uint8)":
                 feed[entry.name] = rng.integers(0, 255, (np.prod(shape), entry.shape[1]), dtype=np.uint8)
@@ -143,7 +143,7 @@ def main() -> None:
     add("model", nargs="?", type=Path, default=Path("release/asterisk"), help="directory of an exported model")
     add("--threads", type=int, default=0, help="CPU threads; 0 measures with one and then with all cores")
     add("--rounds", type=int, default=5, help="fresh processes for each figure")
-    add("--results", type=Path, default=Path("build/results"), help="directory to write to")
+    add("--output", type=Path, default=Path("build/results"), help="directory of the results")
     add("--part", choices=["graph", "products"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     file = arguments.model / ONNX_FORMS["onnx_int8"]
@@ -156,7 +156,7 @@ def main() -> None:
     counts = [arguments.threads] if arguments.threads else sorted({1, os.cpu_count() or 1})
     figures = [row for threads in counts for row in measure(arguments.model, threads, arguments.rounds)]
     facts = {"model": arguments.model.resolve().name} | machine_facts(0) | {"threads": counts}
-    write_report(arguments.results / "matrix_products", "Matrix products", render(figures), figures, facts)
+    write_report(arguments.output / "matrix_products", "Matrix products", render(figures), figures, facts)
 
 
 if __name__ == "__main__":

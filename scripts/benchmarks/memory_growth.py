@@ -72,7 +72,7 @@ def write_rows(sample: Dataset, rows: int, path: Path) -> None:
             stream.write(f"{' '.join(words)}\t{row['article'] or ''}\n")
 
 
-def peak_megabytes(command: list[str], stop: Callable[[], bool] = lambda: False) -> float:
+def peak_megabytes(command: list[str | Path], stop: Callable[[], bool] = lambda: False) -> float:
     """Run a command and return the largest resident memory it had, in MB; it is told to stop when `stop()`.
 
     Raises:
@@ -110,19 +110,20 @@ def measure_memory(pairs: Dataset, sizes: list[int], directory: Path) -> dict[st
         place = directory / str(size)
         write_rows(sample, size, place / "rows.tsv")
         model = place / "model"
-        places = ["--pairs", place / "pairs", "--teacher_vectors", place / "teacher", "--output", model]
+        of_pairs: list[str | Path] = ["--pairs", place / "pairs"]
 
         def enough(metrics: Path = run_directory(model) / "metrics.jsonl") -> bool:
             lines = metrics.read_text().splitlines() if metrics.exists() else []
             return bool(lines) and lines[-1].endswith("}") and json.loads(lines[-1])["step"] >= STEPS
 
-        step = [sys.executable, "scripts/prepare_data.py", "--dataset", place / "rows.tsv"]
+        step: list[str | Path] = [sys.executable, "scripts/prepare_data.py", "--dataset", place / "rows.tsv"]
         peaks["prepare"][size] = peak_megabytes([*step, "--output", place / "pairs"])
         step = [sys.executable, "scripts/precompute_teacher.py", "--teacher_model", teacher, "--max_length", "8"]
-        peaks["teacher"][size] = peak_megabytes([*step, *places[:2], "--output", place / "teacher"])
+        peaks["teacher"][size] = peak_megabytes([*step, *of_pairs, "--output", place / "teacher"])
         step = [sys.executable, "train_accelerate.py", "--tokenizer", "wordpiece:4000", "--max_length", "32"]
         step += ["--val_split", "0.001", "--init_from_teacher", "no", "--checkpoint_steps", str(STEPS // 2)]
-        peaks["train"][size] = peak_megabytes([*step, *places, "--cache", place / "cache"], stop=enough)
+        step += [*of_pairs, "--teacher_vectors", place / "teacher", "--output", model, "--cache", place / "cache"]
+        peaks["train"][size] = peak_megabytes(step, stop=enough)
     return peaks
 
 

@@ -16,7 +16,6 @@ import argparse
 import logging
 import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,10 +36,10 @@ from tqdm import tqdm
 
 from asterisk import AsteriskEncoder
 from asterisk.errors import InputError, run
-from asterisk.evaluation.measuring import machine_facts, sample_texts, text_of_tokens, write_report
-from asterisk.evaluation.metrics import spearman
+from asterisk.evaluation.measuring import machine_facts, sample_texts, text_of_tokens, time_calls, write_report
 from asterisk.evaluation.results import markdown_table
 from asterisk.evaluation.tables import load_scored_pairs
+from asterisk.evaluation.tasks import Similarity
 from asterisk.export.calibration import build_int8
 from asterisk.export.int8_graph import WEIGHT_LIMIT
 from asterisk.export.verification import smallest_cosine
@@ -163,33 +162,22 @@ def smallest_batched_cosine(encoder: AsteriskEncoder, texts: list[str]) -> tuple
     return smallest_cosine(alone, together), float((neighbours[0] == neighbours[1]).mean())
 
 
-def measure_speed(encoders: dict[str, AsteriskEncoder], texts: list[str]) -> dict[str, tuple[float, float]]:
+def measure_speed(encoders: dict[str, AsteriskEncoder], texts: list[str]) -> dict[str, list[float]]:
     """Return the seconds of one text of 16 tokens and of all texts, each the median of turns, by scheme."""
     short = text_of_tokens(16, next(iter(encoders.values())).tokenizer)
-    seconds: dict[str, list] = {name: [] for name in encoders}
+    seconds: dict[str, tuple[list, list]] = {name: ([], []) for name in encoders}
     for _ in tqdm(range(ROUNDS), desc="speed", unit=" rounds"):
         for name, encoder in encoders.items():
-            clock = [time.perf_counter()]
-            for _ in range(200):
-                encoder.encode(short)
-            clock.append(time.perf_counter())
-            encoder.encode(texts)
-            clock.append(time.perf_counter())
-            one, bulk = np.diff(clock)
-            seconds[name].append((one / 200, bulk))
-    return {name: tuple(np.median(rounds, axis=0).tolist()) for name, rounds in seconds.items()}
+            for taken, task, calls in zip(seconds[name], ([short], texts), (200, 1), strict=True):
+                taken += [wall for wall, _ in time_calls(encoder.encode, task, calls)]
+    return {name: [float(np.median(taken)) for taken in both] for name, both in seconds.items()}
 
 
 def measure(
-    source: Source, directory: Path, texts: list[str], data_directory: Path | None, threads: int
+    source: Source, directory: Path, texts: list[str], tasks: dict[str, Similarity], threads: int
 ) -> list[dict]:
     """Make and measure every scheme; `directory` holds the tokenizer and takes the files."""
     encoders, figures = {}, []
-    tables = (
-        {name: load_scored_pairs(data_directory / file) for name, file in SENTENCES.items()}
-        if data_directory
-        else {}
-    )
     reference = None
     for number, (name, write) in enumerate(tqdm(SCHEMES.items(), desc="schemes", unit=" schemes")):
         file = f"scheme{number}.onnx"
@@ -199,9 +187,7 @@ def measure(
         reference = vectors if reference is None else reference
         cosine, same = smallest_batched_cosine(encoder, texts[:INVARIANCE_TEXTS])
         row = {"scheme": name, "megabytes": (directory / file).stat().st_size / 1e6}
-        for task, pairs in tables.items():
-            first, second = encoder.encode(pairs.sentences1), encoder.encode(pairs.sentences2)
-            row[task] = spearman((first * second).sum(axis=1), pairs.scores)
+        row |= {task: pairs.score(encoder.encode, thorough=False)[pairs.main] for task, pairs in tasks.items()}
         row |= {
             "worst_cosine": smallest_cosine(vectors, reference),
             "batched_difference": max(0.0, 1 - cosine),
@@ -244,9 +230,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.texts < 5 or arguments.threads < 0:
         raise InputError("--texts must be 5 or more, --threads 0 or more")
-    for file in SENTENCES.values():
-        if arguments.data_dir and not (arguments.data_dir / file).is_file():
-            raise InputError(f"{arguments.data_dir / file}: no such file; leave out --data_dir, or add it")
+    tasks = {}
+    for name, file in SENTENCES.items():
+        if arguments.data_dir:
+            tasks[name] = Similarity(name, "", load_scored_pairs(arguments.data_dir / file))
     logging.disable(logging.WARNING)  # ONNX Runtime recommends a step that onnxslim has done
     fp32 = arguments.model / "onnx/model.onnx"
     if not fp32.is_file():
@@ -263,7 +250,7 @@ def main() -> None:
         model = AsteriskModel.from_pretrained(arguments.model).eval()
         source = Source(model, directory / "fp32.onnx", calibration)
         texts = texts[CALIBRATION_TEXTS:]
-        figures = measure(source, directory, texts, arguments.data_dir, arguments.threads)
+        figures = measure(source, directory, texts, tasks, arguments.threads)
     facts = machine_facts(arguments.threads) | {"texts": len(texts)}
     write_report(arguments.results / "quantization", "Ways to quantise", render_table(figures), figures, facts)
 

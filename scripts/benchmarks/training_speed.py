@@ -28,6 +28,7 @@ from asterisk.errors import run
 from asterisk.evaluation.measuring import machine_facts, sample_texts, write_report
 from asterisk.evaluation.models import load_sentence_transformer
 from asterisk.evaluation.results import markdown_table
+from asterisk.hub import public_name
 from asterisk.training.arguments import DistillationArguments
 from asterisk.training.losses import cosine_loss, info_nce_loss
 from asterisk.training.pca import fit_pca
@@ -45,9 +46,7 @@ TEACHER_BATCH, TEACHER_TEXTS = 32, 1536
 class PlainDataset(torch.utils.data.Dataset):
     """Rows of text pairs, tokenised and padded to the full length each time they are asked for."""
 
-    def __init__(
-        self, pairs: Dataset, tokenizer: PreTrainedTokenizerFast, vectors: tuple[np.ndarray, ...]
-    ) -> None:
+    def __init__(self, pairs: Dataset, tokenizer: PreTrainedTokenizerFast, vectors: list[np.ndarray]) -> None:
         self.pairs, self.tokenizer, self.vectors = pairs, tokenizer, vectors
 
     def __len__(self) -> int:
@@ -75,7 +74,7 @@ def plain_steps(model: AsteriskModel, data: PlainDataset, pca: Tensor) -> Iterat
         for batch in DataLoader(data, batch_size=BATCH_SIZE, shuffle=True):
             students = [model(ids, mask).sentence_embedding for ids, mask, _ in batch]
             targets = [nn.functional.normalize(vectors @ pca, dim=-1) for *_, vectors in batch]
-            loss = 0.5 * info_nce_loss(*students, 0.05) + 0.5 * cosine_loss(
+            loss = 0.5 * info_nce_loss(students[0], students[1], 0.05) + 0.5 * cosine_loss(
                 torch.cat(students), torch.cat(targets)
             )
             loss.backward()
@@ -109,8 +108,8 @@ def measure_training(
     """Measure the loops in turns; return texts per second and the shares of the phases, the plain loop first."""
     pairs, data_fingerprint = load_pairs(pairs_directory)
     *vectors, meta = load_teacher_vectors(teacher_vectors, data_fingerprint)
-    vectors = tuple(np.asarray(matrix) for matrix in vectors)
-    pca = fit_pca(list(vectors), np.arange(len(pairs)), options.projection_dim)
+    vectors = [np.asarray(matrix) for matrix in vectors]
+    pca = fit_pca(vectors, np.arange(len(pairs)), options.projection_dim)
     torch.manual_seed(0)
     model, tokenizer, _ = prepare_student(options, pairs, pca, meta, data_fingerprint)
     torch.manual_seed(0)
@@ -163,9 +162,8 @@ def measure_teacher(texts: list[str], teacher_model: str, rounds: int) -> list[d
     model.max_seq_length = MAX_LENGTH
 
     def plain() -> np.ndarray:
-        parts = [texts[i : i + TEACHER_BATCH] for i in range(0, len(texts), TEACHER_BATCH)]
-        options = {"batch_size": TEACHER_BATCH, "normalize_embeddings": True, "show_progress_bar": False}
-        return np.concatenate([model.encode(part, **options) for part in parts])
+        parts = (texts[i : i + TEACHER_BATCH] for i in range(0, len(texts), TEACHER_BATCH))
+        return np.concatenate([model.encode(part, normalize_embeddings=True) for part in parts])
 
     loops = {"plain loop": plain, "ours": lambda: encode_in_token_batches(model, texts, 1024)}
     seconds, vectors = defaultdict(list), {}
@@ -206,7 +204,7 @@ def main() -> None:
     )
     add("--output", type=Path, default=Path("build/results"), help="directory of the results")
     arguments = parser.parse_args()
-    facts = {"teacher": arguments.teacher_model} | machine_facts(0)
+    facts = {"teacher": public_name(arguments.teacher_model)} | machine_facts(0)
     texts = sample_texts(arguments.pairs, TEACHER_TEXTS)
     teacher = measure_teacher(texts, arguments.teacher_model, arguments.rounds)
     with tempfile.TemporaryDirectory() as scratch:

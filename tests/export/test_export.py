@@ -155,13 +155,14 @@ def test_second_run_is_up_to_date(export, exported):
 
 
 def test_damaged_file_does_not_pass(exported, tokens, expected, tmp_path):
-    verification.verify(exported / "onnx" / "model.onnx", tokens, expected, fp32=True)
+    few = tokens[:16], expected[:16]
+    verification.verify(exported / "onnx" / "model.onnx", *few, fp32=True)
     model = onnx.load(exported / "onnx" / "model.onnx")
     bias = next(tensor for tensor in model.graph.initializer if list(tensor.dims) == [32])
     bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + np.float32(0.01), bias.name))
     onnx.save(model, tmp_path / "damaged.onnx")
     with pytest.raises(SystemExit, match=r"error: damaged\.onnx does not give the vectors of PyTorch"):
-        verification.verify(tmp_path / "damaged.onnx", tokens, expected, fp32=True)
+        verification.verify(tmp_path / "damaged.onnx", *few, fp32=True)
 
 
 @pytest.mark.slow

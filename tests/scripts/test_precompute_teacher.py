@@ -69,6 +69,7 @@ def test_shorter_texts_are_other_vectors(embed_pairs, pairs, teacher_vectors, tm
     assert json.loads((tmp_path / "teacher" / "teacher_meta.json").read_text())["max_length"] == 4
 
 
+@pytest.mark.slow
 def test_killed_run_goes_on_and_ends_with_the_same_bytes(
     embed_pairs, many_pairs, killed_copy, tmp_path, monkeypatch
 ):
@@ -90,11 +91,13 @@ def test_killed_run_goes_on_and_ends_with_the_same_bytes(
     assert {entry.name for entry in tmp_path.iterdir()} == left, "the partial directory is gone"
 
 
+@pytest.mark.slow
 def test_unfinished_run_of_other_data_is_refused(embed_pairs, pairs, killed_copy):
     message = refused(embed_pairs(pairs, killed_copy))
     assert "unfinished run with another dataset_fingerprint, rows lies here" in message
 
 
+@pytest.mark.slow
 def test_unfinished_run_of_another_teacher_is_refused(embed_pairs, many_pairs, teacher, killed_copy, tmp_path):
     shutil.copytree(teacher, tmp_path / "other")
     weights = tmp_path / "other" / "model.safetensors"

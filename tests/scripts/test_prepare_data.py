@@ -93,9 +93,7 @@ def test_mistakes_are_one_line_and_leave_nothing(prepare, animals, monkeypatch):
     )
     assert "--limit is -1" in refused(prepare("--dataset", animals, "--limit", -1))
     Path("faults.tsv").write_text("a\tb\nno tab\n")
-    assert "faults.tsv line 2: 1 cells instead of 2; mend or" in refused(
-        prepare("--dataset", "faults.tsv", "--strict")
-    )
+    assert "faults.tsv line 2: 1 cells instead of 2" in refused(prepare("--dataset", "faults.tsv", "--strict"))
 
     def refuse(*_, **__):
         raise ConnectionError("no route")

@@ -25,12 +25,13 @@ def test_changed_loss_refuses_a_resume(train, at_step, change_source, tmp_path, 
     assert "its checkpoints were made with another code; train with the same" in refused(train(output, "--resume"))
 
 
-def test_changed_loss_makes_a_finished_model_stale(train, trained, change_source, tmp_path):
+def test_changed_loss_makes_a_finished_model_stale(train, trained, at_step, change_source, tmp_path):
     model = shutil.copytree(trained, tmp_path / "model")
     change_source(*SAID_OTHERWISE)
     assert "is up to date" in train(model).out
     change_source(*OTHER_LOSS)
-    assert "best of 2 epochs" in train(model).out
+    at_step(1, lambda: signal.raise_signal(signal.SIGINT))
+    assert "stopped at step 1" in train(model).err
 
 
 def test_every_module_that_has_a_part_counts():

@@ -56,6 +56,7 @@ def test_ctrl_c_saves_and_the_printed_command_goes_on(train, trained, run_comman
     assert losses(output) == losses(trained)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("checkpoint_steps", "first"), [(12, 12), (500, 0)])
 def test_crash_leaves_no_trace(train, trained, at_step, tmp_path, monkeypatch, checkpoint_steps, first):
     def crash():
@@ -98,6 +99,7 @@ def stopped(train, at_step, monkeypatch, output):
     return checkpoints
 
 
+@pytest.mark.slow
 def test_truncated_checkpoint_gives_way_to_the_one_before(train, trained, at_step, monkeypatch, tmp_path):
     output = tmp_path / "model"
     checkpoints = stopped(train, at_step, monkeypatch, output)
@@ -108,6 +110,7 @@ def test_truncated_checkpoint_gives_way_to_the_one_before(train, trained, at_ste
     assert weights(output) == weights(trained)
 
 
+@pytest.mark.slow
 def test_no_whole_checkpoint_is_an_error(train, at_step, monkeypatch, tmp_path):
     checkpoints = stopped(train, at_step, monkeypatch, tmp_path / "model")
     (checkpoints[0] / "optimizer.bin").unlink()

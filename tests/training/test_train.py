@@ -68,6 +68,7 @@ def test_initial_model_must_be_of_this_project_and_teacher(train, tmp_path):
     assert "8 dimensions, not 64" in message
 
 
+@pytest.mark.slow
 def test_early_stopping(train, tmp_path):
     result = train(tmp_path / "model", "--lr", 1e-12, "--epochs", 9, "--patience", 2)
     assert result.code == 0, result.err

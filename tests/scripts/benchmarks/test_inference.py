@@ -11,10 +11,13 @@ from conftest import load_script, refused
 from asterisk.errors import InputError
 from asterisk.evaluation.models import ONNX_FORMS, Form, load_pytorch
 
-inference = load_script("scripts/benchmarks/inference.py")
+
+@pytest.fixture(scope="module")
+def inference():
+    return load_script("scripts/benchmarks/inference.py")
 
 
-def test_figures_worked_out_by_hand():
+def test_figures_worked_out_by_hand(inference):
     seconds = {
         "12 tokens": [(i / 1000, 0.0) for i in range(101)],
         "texts": [(4.0, 3.0), (1.0, 5.0), (2.0, 1.0)],
@@ -28,7 +31,7 @@ def test_figures_worked_out_by_hand():
     assert figures["speed_up"] == pytest.approx({"12 tokens": 4.0, "texts": 1.5})
 
 
-def test_models_of_one_name_are_told_apart(tmp_path):
+def test_models_of_one_name_are_told_apart(inference, tmp_path):
     names = ["tokenizer.json", "model.safetensors", *ONNX_FORMS.values()]
     for name in [f"{parent}/model/{name}" for parent in "ab" for name in names]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +47,7 @@ def test_models_of_one_name_are_told_apart(tmp_path):
         inference.list_forms(directories, str(directories[0]), tmp_path, threads=1)
 
 
-def test_teachers_onnx_files_give_its_vectors(teacher, tmp_path):
+def test_teachers_onnx_files_give_its_vectors(inference, teacher, tmp_path):
     inference.export_teacher(teacher, tmp_path / "onnx")
     texts = ["an otter", "the bridge of Aldermoor"]
     expected = load_pytorch(str(teacher))(texts)
@@ -54,7 +57,7 @@ def test_teachers_onnx_files_give_its_vectors(teacher, tmp_path):
         assert (vectors * expected).sum(1) / lengths == pytest.approx(1, abs=0.05)
 
 
-def test_one_thread_and_all_side_by_side(run_command, monkeypatch, tmp_path):
+def test_one_thread_and_all_side_by_side(inference, run_command, monkeypatch, tmp_path):
     (tmp_path / "weights").write_bytes(b"w" * 1_500_000)
     form = Form((tmp_path / "weights",), load=lambda: None)
 

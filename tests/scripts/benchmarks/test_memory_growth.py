@@ -6,7 +6,12 @@ import pytest
 from conftest import load_script
 from datasets import load_from_disk
 
-memory_growth = load_script("scripts/benchmarks/memory_growth.py")
+
+@pytest.fixture(scope="module")
+def memory_growth():
+    return load_script("scripts/benchmarks/memory_growth.py")
+
+
 HOLDING = """
 import pathlib, signal, sys
 signal.alarm(100)
@@ -18,7 +23,7 @@ signal.pause()
 """
 
 
-def test_peak_memory_is_that_of_the_child(tmp_path):
+def test_peak_memory_is_that_of_the_child(memory_growth, tmp_path):
     def peak(size):
         path, seen = tmp_path / str(size), []
 
@@ -31,13 +36,13 @@ def test_peak_memory_is_that_of_the_child(tmp_path):
     assert peak(200_000_000) - peak(0) == pytest.approx(200, rel=0.1)
 
 
-def test_child_that_fails_says_why():
+def test_child_that_fails_says_why(memory_growth):
     program = "import sys; print('oh', file=sys.stderr); sys.exit(3)"
     with pytest.raises(RuntimeError, match="ended with 3: oh"):
         memory_growth.peak_megabytes([sys.executable, "-c", program])
 
 
-def test_rows_are_repeated_without_duplicates(pairs, tmp_path):
+def test_rows_are_repeated_without_duplicates(memory_growth, pairs, tmp_path):
     memory_growth.write_rows(load_from_disk(str(pairs)), 500, tmp_path / "rows.tsv")
     lines = (tmp_path / "rows.tsv").read_text().splitlines()
     assert len(lines) == len(set(lines)) == 501

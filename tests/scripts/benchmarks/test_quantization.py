@@ -5,11 +5,14 @@ import json
 import pytest
 from conftest import load_script, refused
 
-quantization = load_script("scripts/benchmarks/quantization.py")
+
+@pytest.fixture(scope="module")
+def quantization():
+    return load_script("scripts/benchmarks/quantization.py")
 
 
 @pytest.mark.slow
-def test_schemes_of_quantisation_side_by_side(run_command, exported, pairs, tmp_path, monkeypatch):
+def test_schemes_of_quantisation_side_by_side(quantization, run_command, exported, pairs, tmp_path, monkeypatch):
     monkeypatch.setattr(quantization, "ROUNDS", 1)
     result = run_command(quantization, exported, "--pairs", pairs, "--texts", 100, "--results", tmp_path)
     assert result.code == 0, result.err
@@ -25,6 +28,6 @@ def test_schemes_of_quantisation_side_by_side(run_command, exported, pairs, tmp_
     assert "| own graph, 7-bit weights (shipped) " in (tmp_path / "quantization.md").read_text()
 
 
-def test_quantisation_without_an_export(run_command, tmp_path):
+def test_quantisation_without_an_export(quantization, run_command, tmp_path):
     message = refused(run_command(quantization, tmp_path))
     assert "export the model with export_optimum.py" in message
