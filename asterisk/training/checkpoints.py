@@ -1,7 +1,7 @@
 """The directory beside a model in training: its recipe, checkpoints, metrics and plot.
 
-Accelerate saves the state, under a temporary name that is changed when all of it is there. Its own automatic naming
-writes in place: a run that is killed meanwhile leaves half a checkpoint, which it would load next time.
+Accelerate saves the state, under a temporary name that is changed when all of it is there. Its own automatic
+naming writes in place: a run that is killed meanwhile leaves half a checkpoint, which it would load next time.
 """
 
 import shutil
