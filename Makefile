@@ -118,9 +118,10 @@ $(VENV)/node: | install
 test-next: install ## run the PyTorch loaders with transformers 5 and sentence-transformers 6
 	test -e .venv-next/.installed || $(PYTHON) -m venv .venv-next
 	.venv-next/bin/pip install --quiet -c scripts/constraints-next.txt torch==2.13.0
-	.venv-next/bin/pip install --quiet -c scripts/constraints-next.txt transformers sentence-transformers
+	.venv-next/bin/pip install --quiet -c scripts/constraints-next.txt pytest transformers sentence-transformers
 	touch .venv-next/.installed
 	NEXT_PYTHON=.venv-next/bin/python $(BIN)/python -m pytest tests/test_loaders.py -k next_versions -s
+	PYTHONPATH=. .venv-next/bin/python -m pytest --noconftest tests/test_modeling_contract.py
 
 lint: install ## check style and types of the code
 	$(BIN)/ruff check .

@@ -2,9 +2,9 @@
 
     python export_optimum.py --model build/model
 
-Writes model.onnx (fp32, its weights stored in float16) and model_quantized.onnx (INT8, one file for every
-processor; asterisk/export/int8_graph.py). Both graphs have the inputs input_ids and attention_mask and the outputs
-last_hidden_state and sentence_embedding.
+Writes model.onnx (fp32, its weights rounded to float16 and stored so) and model_quantized.onnx (INT8, one file for
+every processor; asterisk/export/int8_graph.py). Both graphs have the inputs input_ids and attention_mask and the
+outputs last_hidden_state and sentence_embedding.
 
 A file is written only after ONNX Runtime has given the vectors of PyTorch with it, on real text.
 """
@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 import torch
 from datasets import Dataset
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 import modeling_asterisk
 from asterisk.data.pairs import PairTexts, load_pairs, split_rows
@@ -28,6 +28,7 @@ from asterisk.export.calibration import build_int8
 from asterisk.export.fp32 import export_fp32
 from asterisk.export.verification import verify
 from asterisk.files import atomic_directory, code_fingerprint, fingerprint, read_json, write_json
+from asterisk.training.saving import name_tokenizer_class
 from modeling_asterisk import AsteriskModel
 
 FP32_FILE, INT8_FILE = "model.onnx", "model_quantized.onnx"
@@ -44,6 +45,11 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--calibration_texts", type=int, default=512, help="texts that set the activation ranges")
     parser.add_argument("--verification_texts", type=int, default=256, help="other texts to compare on")
+    parser.add_argument(
+        "--float32",
+        action="store_true",
+        help="store the weights of model.onnx in float32, twice as large, for tools that quantise it further",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the choice of texts")
     return parser.parse_args()
 
@@ -57,16 +63,18 @@ def choose_texts(pairs: Dataset, arguments: argparse.Namespace) -> list[str]:
     return [*texts[: wanted - 2], "", " ".join(texts[:64])]
 
 
-def load_model(directory: Path) -> tuple[AsteriskModel, PreTrainedTokenizerFast]:
-    """Load a trained model and its tokenizer.
+def load_model(directory: Path, dtype: torch.dtype) -> tuple[AsteriskModel, PreTrainedTokenizerFast]:
+    """Load a trained model, its weights rounded to `dtype` and computing in float32, and its tokenizer.
 
     Raises:
         InputError: If a file is damaged.
     """
     try:
-        return AsteriskModel.from_pretrained(directory).eval(), AutoTokenizer.from_pretrained(directory)
+        model = AsteriskModel.from_pretrained(directory, dtype=dtype).float().eval()
+        # Not AutoTokenizer, which wants the name of a class that its version knows.
+        return model, PreTrainedTokenizerFast.from_pretrained(directory)
     except Exception as error:  # safetensors and tokenizers raise classes of their own
-        raise InputError(f"{directory}: damaged ({first_line(error)}); delete it and train it again") from error
+        raise InputError(f"{directory}: cannot be loaded ({first_line(error)})") from error
 
 
 def is_up_to_date(directory: Path, recipe: dict[str, Any]) -> bool:
@@ -86,11 +94,13 @@ def main() -> None:
         raise InputError("--calibration_texts and --verification_texts must be 1 or more")
     if not (arguments.model / "model.safetensors").is_file():
         raise InputError(f"{arguments.model}: no model.safetensors here; train a model with train_accelerate.py")
+    name_tokenizer_class(arguments.model)
     pairs, data_fingerprint = load_pairs(arguments.pairs)
     recipe = {
         "model": fingerprint(arguments.model / "model.safetensors", arguments.model / "tokenizer.json"),
         "data": data_fingerprint,
         "texts": [arguments.calibration_texts, arguments.verification_texts, arguments.seed],
+        "float32": arguments.float32,
         "code": code_fingerprint(modeling_asterisk, calibration, fp32, int8_graph, verification),
     }
     directory = arguments.model / "onnx"
@@ -98,7 +108,8 @@ def main() -> None:
         print(f"{directory} is up to date")
         return
 
-    model, tokenizer = load_model(arguments.model)
+    # The files give the vectors of the weights as they store them: training elsewhere may have left float32.
+    model, tokenizer = load_model(arguments.model, torch.float32 if arguments.float32 else torch.float16)
     texts = choose_texts(pairs, arguments)
     token_ids = tokenizer(texts, truncation=True, max_length=model.config.max_position_embeddings)["input_ids"]
     # Of few texts, a third is left for verification.
@@ -108,7 +119,7 @@ def main() -> None:
         reference = np.concatenate([model(torch.tensor([ids])).sentence_embedding.numpy() for ids in to_verify])
 
     with atomic_directory(directory) as temporary:
-        export_fp32(model, temporary / FP32_FILE)
+        export_fp32(model, temporary / FP32_FILE, halved=not arguments.float32)
         onnx.save(build_int8(model, to_calibrate), temporary / INT8_FILE)
         files = {
             FP32_FILE: verify(temporary / FP32_FILE, to_verify, reference, fp32=True),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
+import warnings
 from collections.abc import Iterable, Sized
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -13,11 +13,13 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 from asterisk.errors import InputError, first_line
+from asterisk.files import fingerprint, read_json
 from asterisk.hub import find_model
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+EXPORT_STATE = "onnx/export_state.json"
 BLOCK = 8192
 # The tokens of a text beyond the limit come from its beginning; a book need not be tokenised for them.
 LONG_TEXT = 20_000
@@ -48,10 +50,11 @@ class AsteriskEncoder:
     """
 
     def __init__(self, name: str, file_name: str = "onnx/model_quantized.onnx", threads: int = 0) -> None:
-        directory = find_model(name, ("tokenizer.json", file_name))
+        directory = find_model(name, ("tokenizer.json", "config.json", file_name, EXPORT_STATE))
         for file in ("tokenizer.json", file_name):
             if not (directory / file).is_file():
                 raise FileNotFoundError(f"{directory / file}: no such file; {name} is no exported Asterisk model")
+        self.directory, self.file_name, self.threads = directory, file_name, threads
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         try:
@@ -67,7 +70,29 @@ class AsteriskEncoder:
             raise InputError(f"{directory / file_name}: lacks the output sentence_embedding; export it again")
         self.dim = shapes["sentence_embedding"][1]
         self.tokenizer.no_padding()
-        self.max_length = (self.tokenizer.truncation or {}).get("max_length", math.inf)
+        # The limit is one of the model. The tokenizer's file may have lost it, or keep that of some earlier use.
+        self.max_length = read_json(directory / "config.json").get("max_position_embeddings", 512)
+        self.tokenizer.enable_truncation(self.max_length)
+        self.warn_if_stale()
+
+    def __reduce__(self) -> tuple[type[AsteriskEncoder], tuple[str, str, int]]:
+        """Let copies, and processes that the encoder is sent to, open the files again."""
+        return type(self), (str(self.directory), self.file_name, self.threads)
+
+    def warn_if_stale(self) -> None:
+        """Warn if the ONNX file was exported from other weights than those beside it."""
+        state, weights = self.directory / EXPORT_STATE, self.directory / "model.safetensors"
+        # Hashing the weights would take as long as opening the model; most have not been touched since the export.
+        if not (state.is_file() and weights.is_file() and weights.stat().st_mtime > state.stat().st_mtime):
+            return
+        if read_json(state).get("recipe", {}).get("model") != fingerprint(
+            weights, self.directory / "tokenizer.json"
+        ):
+            warnings.warn(
+                f"{self.directory / self.file_name} was exported from other weights than model.safetensors: "
+                "export it again",
+                stacklevel=3,
+            )
 
     def encode(
         self,

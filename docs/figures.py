@@ -128,9 +128,9 @@ def architecture() -> str:
     total, in_layers = count_parameters(RELEASE / "model.safetensors")
     return textwrap.fill(
         f"In the released model: a WordPiece vocabulary of {config['vocab_size']:,} tokens, whose vectors have "
-        f"{config['embedding_size']} numbers and are mapped to {config['hidden_size']}; "
+        f"{config['embedding_size']} numbers and are mapped to {config['encoder_hidden_size']}; "
         f"{config['num_hidden_layers']} layers with {config['num_attention_heads']} attention heads and "
-        f"feed-forward layers of {config['intermediate_size']}; text vectors of {config['projection_dim']} "
+        f"feed-forward layers of {config['intermediate_size']}; text vectors of {config['hidden_size']} "
         f"numbers. {in_layers:,} of its {total:,} parameters are in the layers, most others in the table of "
         "tokens.",
         WIDTH,

@@ -28,9 +28,10 @@ from requests.exceptions import RequestException
 
 from asterisk import AsteriskEncoder
 from asterisk.errors import InputError, first_line, run
-from asterisk.evaluation.models import count_parameters, load_sentence_transformer
+from asterisk.evaluation.models import count_parameters, load_forms, load_sentence_transformer
 from asterisk.evaluation.results import main_scores
-from asterisk.files import atomic_directory, read_json
+from asterisk.files import atomic_directory, fingerprint, read_json
+from asterisk.training.saving import name_tokenizer_class
 
 TEMPLATE = Path(__file__).parent.parent / "model_card.md"
 SOURCES = Path(__file__).parent / "recipes" / "text_sources.tsv"
@@ -51,7 +52,6 @@ REQUIRED = (
     "onnx/model.onnx",
     DEFAULT_FILE,
     "onnx/export_state.json",
-    "training_state.json",
 )
 SENTENCES = [
     "",
@@ -133,8 +133,8 @@ def check_model(model: Path) -> None:
 
 
 def teacher_name(training: dict[str, Any]) -> str | None:
-    """Return the teacher's Hub id, or None if it was a directory."""
-    teacher = training["teacher"]
+    """Return the teacher's Hub id, or None if it was a directory or is not known."""
+    teacher = training.get("teacher", {"teacher_fingerprint": "", "teacher": ""})
     name = KNOWN_TEACHERS.get(teacher["teacher_fingerprint"], teacher["teacher"])
     return name if "/" in name else None
 
@@ -149,12 +149,20 @@ def licensed_sources(datasets: list[str]) -> list[dict[str, str]]:
 
 def make_card(model: Path, results: Path, repo_id: str) -> str:
     """Fill the model card from the configuration, the training state and the results."""
-    config, training = read_json(model / "config.json"), read_json(model / "training_state.json")
-    export = read_json(model / "onnx" / "export_state.json")
+    config, export = read_json(model / "config.json"), read_json(model / "onnx" / "export_state.json")
+    training = read_json(model / "training_state.json")
+    if training.get("weights") != fingerprint(model / "model.safetensors"):
+        training = {}  # trained elsewhere, or further: what is recorded here is of other weights
     evaluation = read_json(results / f"{model.resolve().name}.json")
+    files = dict.fromkeys(file for form in load_forms(str(model)).values() for file in form.files)
+    if evaluation and evaluation["recipe"]["model"] != fingerprint(*files):
+        print(f"{results}: the figures of {model.resolve().name} are of other files, so the card has none")
+        evaluation = {}
     benchmark = results / "benchmark.md"
-    runs = [training]
-    while earlier := runs[0].get("initial_training"):
+    forms = [form["form"] for form in read_json(results / "benchmark.json").get("figures", [])]
+    measured = bool(evaluation) and any(form.startswith(f"{model.resolve().name} (") for form in forms)
+    runs = [training] if training else []
+    while runs and (earlier := runs[0].get("initial_training")):
         runs.insert(0, earlier)
     options = [run["recipe"]["arguments"] for run in runs]
     sources = list(dict.fromkeys(name for run in runs for name in run["data"].get("dataset", [])))
@@ -181,7 +189,7 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
                 metric_value=row["score"],
             )
             for row in scores
-            if (row["form"], row["dim"], row["precision"]) == ("onnx_int8", config["projection_dim"], "float32")
+            if (row["form"], row["dim"], row["precision"]) == ("onnx_int8", config["hidden_size"], "float32")
         ]
         or None,
     )
@@ -191,13 +199,13 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
         repo_id=repo_id,
         model_name=name,
         layers=config["num_hidden_layers"],
-        hidden_size=config["hidden_size"],
+        hidden_size=config["encoder_hidden_size"],
         heads=config["num_attention_heads"],
-        dim=config["projection_dim"],
-        short_dims=", ".join(str(dim) for dim in (128, 64, 32) if dim < config["projection_dim"]),
+        dim=config["hidden_size"],
+        short_dims=", ".join(str(dim) for dim in (128, 64, 32) if dim < config["hidden_size"]),
         parameters=f"{total:,}",
         layer_parameters=f"{in_layers:,}",
-        teacher=teacher_name(training) or "a larger SentenceTransformer",
+        teacher=teacher_name(training),
         files=[
             {
                 "name": f"onnx/{name}",
@@ -209,9 +217,7 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
         ],
         verification_texts=export["recipe"]["texts"][1],
         scores=scores,
-        benchmark=benchmark.read_text(encoding="utf-8").partition("\n\n")[2].strip()
-        if benchmark.exists()
-        else None,
+        benchmark=benchmark.read_text(encoding="utf-8").partition("\n\n")[2].strip() if measured else None,
         data_source=f" from {', '.join(sources)}" if sources and not licensed else "",
         licensed_sources=licensed,
         runs=[
@@ -229,8 +235,8 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
             for run, of_run in zip(runs, options, strict=True)
         ],
         tuning=training.get("tuning"),
-        date=training["date"],
-        seed=options[-1]["seed"],
+        date=training.get("date"),
+        seed=options[-1]["seed"] if options else None,
         max_length=config["max_position_embeddings"],
         training_lengths=sorted({of_run["max_length"] for of_run in options}),
     )
@@ -314,6 +320,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Check the model, then push it, lay it out or list its files."""
     arguments = parse_arguments()
+    name_tokenizer_class(arguments.model)
     check_model(arguments.model)
     name = arguments.model.resolve().name
     figures = sorted(arguments.results.glob(f"{name}.*"))

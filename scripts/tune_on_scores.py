@@ -26,7 +26,7 @@ from sentence_transformers.sentence_transformer.losses import (
     MatryoshkaLoss,
 )
 from sentence_transformers.sentence_transformer.training_args import MultiDatasetBatchSamplers
-from transformers import AutoTokenizer
+from transformers import PreTrainedTokenizerFast
 from transformers.trainer_utils import get_last_checkpoint
 
 import modeling_asterisk
@@ -183,7 +183,9 @@ def main() -> None:
         print(f"{arguments.dev.name}: Spearman {metrics['before']:.2f} before, {metrics['after']:.2f} after")
     tuned = AsteriskModel.from_pretrained(arguments.model)
     tuned.load_state_dict(averaged)
-    tokenizer = AutoTokenizer.from_pretrained(arguments.model)  # the other one cuts texts as training did
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(
+        arguments.model
+    )  # the other one cuts texts as training did
     with atomic_directory(arguments.output) as temporary:
         save_sentence_transformer(tuned, tokenizer, temporary)
         shutil.copyfile(arguments.model / PCA_FILE, temporary / PCA_FILE)

@@ -247,9 +247,9 @@ def trained(train, tmp_path_factory):
 def export(run_command, pairs):
     """Run export_optimum with few texts."""
 
-    def call(model):
+    def call(model, *arguments):
         few = ("--calibration_texts", 64, "--verification_texts", 64)
-        return run_command("export_optimum.py", "--model", model, "--pairs", pairs, *few)
+        return run_command("export_optimum.py", "--model", model, "--pairs", pairs, *few, *arguments)
 
     return call
 

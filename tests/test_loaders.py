@@ -67,7 +67,7 @@ def test_files_that_servers_read(exported):
     ]
     assert (exported / "2_Normalize").is_dir()
     pooling = read("1_Pooling/config.json")
-    assert pooling["word_embedding_dimension"] == read("config.json")["projection_dim"] == 32
+    assert pooling["word_embedding_dimension"] == read("config.json")["hidden_size"] == 32
     assert [key for key, value in pooling.items() if value is True] == [
         "pooling_mode_mean_tokens",
         "include_prompt",

@@ -1,5 +1,6 @@
 """Text sources, row by row: files, datasets, documentation strings; cleaned, with duplicates left out."""
 
+import codecs
 import csv
 import gzip
 import hashlib
@@ -28,6 +29,13 @@ from asterisk.data.pairs import COLUMNS
 from asterisk.errors import InputError
 
 TABLES = (".tsv", ".csv")
+# By byte-order mark. That of UTF-32 begins with that of UTF-16.
+MARKED_ENCODINGS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 TEXT_FILES = (*TABLES, ".jsonl", ".txt")
 SHOWN = 10  # malformed rows reported one by one
 Record = tuple[str, dict[str, Any]]  # what the readers yield: where it stands, {column: value}
@@ -80,8 +88,15 @@ def open_text(path: Path) -> Iterator[TextIO]:
     """Open a text file, gzipped or not; a file that cannot be read is an InputError."""
     opener = gzip.open if path.suffix.lower() == ".gz" else open
     try:
-        with opener(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        with opener(path, "rb") as file:
+            start = file.read(4)
+        encoding = next((name for mark, name in MARKED_ENCODINGS.items() if start.startswith(mark)), "utf-8-sig")
+        with opener(path, "rt", encoding=encoding, errors="surrogateescape", newline="") as file:
             yield file
+    except UnicodeError as error:
+        raise InputError(
+            f"{path}: not {encoding}, as its byte-order mark says ({error}); save it as UTF-8"
+        ) from error
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"cannot read {path}: {error}") from error
 

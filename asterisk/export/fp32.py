@@ -10,6 +10,7 @@ import onnxslim
 import torch
 from optimum.exporters.onnx import export
 from optimum.exporters.onnx.config import TextEncoderOnnxConfig
+from optimum.exporters.tasks import TasksManager
 from optimum.utils import NormalizedTextConfig
 
 from asterisk.export import int8_graph
@@ -18,8 +19,12 @@ from modeling_asterisk import AsteriskModel
 SMALL_TENSOR = 1024
 
 
+@TasksManager.create_register("onnx", overwrite_existing=True)("asterisk", "feature-extraction")
 class AsteriskOnnxConfig(TextEncoderOnnxConfig):
-    """Tells Optimum's exporter the inputs and outputs of `AsteriskModel`."""
+    """Tells Optimum's exporter the inputs and outputs of `AsteriskModel`.
+
+    Importing this module registers it, so that Optimum and sentence-transformers export Asterisk models, too.
+    """
 
     NORMALIZED_CONFIG_CLASS = NormalizedTextConfig
     DEFAULT_ONNX_OPSET = int8_graph.OPSET
@@ -55,10 +60,11 @@ def store_halved(graph: onnx.ModelProto) -> onnx.ModelProto:
     return graph
 
 
-def export_fp32(model: AsteriskModel, path: Path) -> None:
-    """Write the fp32 graph of a model, simplified, its large weights stored in float16."""
+def export_fp32(model: AsteriskModel, path: Path, halved: bool) -> None:
+    """Write the fp32 graph of a model, simplified, its large weights stored in float16 if `halved`."""
     warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # the length check cannot be traced
     with tempfile.TemporaryDirectory() as scratch:
         raw = Path(scratch, "raw.onnx")
         export(model, AsteriskOnnxConfig(model.config, task="feature-extraction"), raw)
-        onnx.save(store_halved(onnxslim.slim(str(raw))), path)
+        graph = onnxslim.slim(str(raw))
+        onnx.save(store_halved(graph) if halved else graph, path)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
-from asterisk.files import write_json
+from asterisk.files import read_json, write_json
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
@@ -16,6 +16,15 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
     backend.no_padding()
     backend.enable_truncation(tokenizer.model_max_length)
     tokenizer.save_pretrained(directory)
+    name_tokenizer_class(directory)
+
+
+def name_tokenizer_class(directory: Path) -> None:
+    """Name the tokenizer's class as transformers 4 and 5 both know it; 5 saves a name that 4 does not know."""
+    path = directory / "tokenizer_config.json"
+    config = read_json(path)
+    if config.get("tokenizer_class") == "TokenizersBackend":
+        write_json(path, config | {"tokenizer_class": "PreTrainedTokenizerFast"})
 
 
 def save_sentence_transformer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
@@ -43,7 +52,7 @@ def save_sentence_transformer(model: PreTrainedModel, tokenizer: PreTrainedToken
     write_json(
         directory / "1_Pooling" / "config.json",
         {
-            "word_embedding_dimension": model.config.projection_dim,
+            "word_embedding_dimension": model.config.hidden_size,
             "pooling_mode_cls_token": False,
             "pooling_mode_mean_tokens": True,
             "pooling_mode_max_tokens": False,

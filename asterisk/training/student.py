@@ -9,7 +9,7 @@ from accelerate import PartialState
 from datasets import Dataset
 from torch import nn
 from tqdm import tqdm
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from asterisk.data.pairs import PairTexts
 from asterisk.files import atomic_directory, atomic_path, fingerprint
@@ -62,8 +62,11 @@ def initialise_from_teacher(model: AsteriskModel, token_vectors: np.ndarray, cou
     vectors = torch.from_numpy(((token_vectors - mean) * weights[:, None]).astype(np.float32))
     vectors[model.config.pad_token_id] = 0
     # Hidden states of unit variance, beside which the first updates of the layers are small.
-    vectors *= model.config.hidden_size**0.5
-    hidden_size, dim = model.config.hidden_size, min(vectors.shape[1], model.config.embedding_size or 10**9)
+    vectors *= model.config.encoder_hidden_size**0.5
+    hidden_size, dim = (
+        model.config.encoder_hidden_size,
+        min(vectors.shape[1], model.config.embedding_size or 10**9),
+    )
     basis = nn.init.orthogonal_(torch.empty(hidden_size, hidden_size))
     with torch.no_grad():
         if model.config.embedding_size:
@@ -72,7 +75,7 @@ def initialise_from_teacher(model: AsteriskModel, token_vectors: np.ndarray, cou
             model.embedding_projection.load_state_dict({"weight": basis[:, : model.config.embedding_size]})
         else:
             model.token_embeddings.weight.copy_(vectors @ basis[:, :dim].T)
-        model.projection.weight.copy_(basis[:, : model.config.projection_dim].T)
+        model.projection.weight.copy_(basis[:, : model.config.hidden_size].T)
 
 
 def fill_untrained_positions(model: AsteriskModel, trained: int) -> None:
@@ -97,7 +100,7 @@ def prepare_student(
     config = AsteriskConfig(
         embedding_size=arguments.embedding_size or None,
         intermediate_size=arguments.intermediate_size,
-        projection_dim=arguments.projection_dim,
+        hidden_size=arguments.projection_dim,
     )
     tokenizer_directory = run_directory(arguments.output) / "tokenizer"
     if not tokenizer_directory.exists():
@@ -105,7 +108,7 @@ def prepare_student(
         tokenizer = build_tokenizer(name, PairTexts(pairs), config.max_position_embeddings, arguments.lowercase)
         with atomic_directory(tokenizer_directory) as temporary:
             save_tokenizer(tokenizer, temporary)
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_directory)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer_directory)
     key = fingerprint(tokenizer_directory / "tokenizer.json")
     columns = tokenize_pairs(
         pairs,

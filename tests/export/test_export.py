@@ -116,7 +116,7 @@ def test_weights_cannot_overflow_16_bits(exported):
 def test_int8_graph_without_projection_of_the_table():
     torch.manual_seed(0)
     config = AsteriskConfig(
-        vocab_size=50, embedding_size=None, hidden_size=24, num_attention_heads=3, projection_dim=8
+        vocab_size=50, embedding_size=None, encoder_hidden_size=24, num_attention_heads=3, hidden_size=8
     )
     model = AsteriskModel(config).eval()
     for parameter in model.parameters():  # small as they start, the layers would do nothing

@@ -29,7 +29,7 @@ def make_trainer(output, accelerator, rows, missing, **options):
         return TokenColumn(rng.integers(1, VOCABULARY, lengths.sum()).astype(np.int32), np.cumsum([0, *lengths]))
 
     config = AsteriskConfig(
-        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=32, projection_dim=DIM, embedding_size=DIM
+        vocab_size=VOCABULARY, encoder_hidden_size=32, intermediate_size=32, hidden_size=DIM, embedding_size=DIM
     )
     return DistillationTrainer(
         DistillationArguments(output=output, **options),

@@ -16,7 +16,11 @@ def test_untrained_model_is_a_static_embedding_of_the_teacher(embedding_size):
     rng = np.random.default_rng(0)
     vectors, counts = rng.normal(size=(VOCABULARY, DIM)) + 1, rng.integers(1, 100, VOCABULARY)
     config = AsteriskConfig(
-        vocab_size=VOCABULARY, hidden_size=64, projection_dim=DIM, embedding_size=embedding_size, pad_token_id=0
+        vocab_size=VOCABULARY,
+        encoder_hidden_size=64,
+        hidden_size=DIM,
+        embedding_size=embedding_size,
+        pad_token_id=0,
     )
     model = AsteriskModel(config).eval()
     initialise_from_teacher(model, vectors, counts)
