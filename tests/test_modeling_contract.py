@@ -1,4 +1,4 @@
-"""What transformers' common tests ask of an encoder, on a tiny model; `make test-next` runs them under version 5."""
+"""What transformers' common tests ask of an encoder, on a tiny model; `make test-next` runs it under version 5."""
 
 import pytest
 import torch

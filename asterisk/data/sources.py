@@ -71,7 +71,7 @@ class Tally:
     def malformed(self, where: str, problem: str) -> None:
         """Report and count a row that cannot be read; an InputError if the run is strict."""
         if self.strict:
-            raise InputError(f"{where}: {problem}; mend or delete the row, or run without --strict")
+            raise InputError(f"{where}: {problem}; correct or delete the row, or run without --strict")
         self.drop("malformed")
         if self.dropped["malformed"] <= SHOWN:
             tqdm.write(f"{where}: {problem}; row skipped", file=sys.stderr)

@@ -50,7 +50,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     table: pd.DataFrame = cells[~blank.all(axis=1)].loc[2:, list(columns)]
     for name in columns:
         for line in table.index[blank.loc[table.index, name]]:
-            raise InputError(f"{path} line {line}: no {name}; mend or delete the row")
+            raise InputError(f"{path} line {line}: no {name}; correct or delete the row")
     if table.empty:
         raise InputError(f"{path}: no row below the header")
     return table
@@ -74,7 +74,7 @@ def load_scored_pairs(path: Path) -> ScoredPairs:
     table = read_table(path, ("sentence1", "sentence2", "score"))
     scores = pd.to_numeric(table["score"], errors="coerce").astype(float)
     for line, text in table["score"][~np.isfinite(scores)].items():
-        raise InputError(f"{path} line {line}: the score {text!r} is not a number; mend or delete the row")
+        raise InputError(f"{path} line {line}: the score {text!r} is not a number; correct or delete the row")
     if scores.nunique() < 2:
         raise InputError(f"{path}: every score is the same, so nothing can be correlated with them")
     return ScoredPairs(table["sentence1"].to_list(), table["sentence2"].to_list(), scores.to_numpy())

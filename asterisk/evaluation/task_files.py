@@ -85,7 +85,7 @@ def read_lines(path: Path) -> dict[str, str]:
             row = json.loads(line)
             texts[row["_id"]] = row["text"] or row.get("title", "")
         except (ValueError, KeyError, TypeError) as error:
-            message = f"{path} line {number}: not a JSON object with _id and text; mend the line"
+            message = f"{path} line {number}: not a JSON object with _id and text; correct the line"
             raise InputError(message) from error
     return texts
 

@@ -1,17 +1,10 @@
 """What precision a device computes fast in."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
+import torch
 
 
 def has_fast_bf16(device_type: str) -> bool:
     """Say whether the device multiplies bfloat16 matrices in hardware; elsewhere emulation makes them slow."""
-    import torch
-
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()

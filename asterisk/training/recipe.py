@@ -7,10 +7,13 @@ import configuration_asterisk
 import modeling_asterisk
 from asterisk.data import pairs
 from asterisk.files import code_fingerprint, fingerprint
-from asterisk.training import batches, losses, pca, student, tokenization, trainer
+from asterisk.training import batches, losses, pca, saving, student, teacher, tokenization, trainer
 from asterisk.training.arguments import DistillationArguments
 
-CODE = (configuration_asterisk, modeling_asterisk, pairs, tokenization, student, pca, batches, losses, trainer)
+CODE = (
+    *(configuration_asterisk, modeling_asterisk, pairs, tokenization, teacher, student),
+    *(pca, batches, losses, trainer, saving),
+)
 # Options that say where a run lies and how often it reports, not what it gives.
 WITHOUT_EFFECT = (
     "pairs",
@@ -26,7 +29,7 @@ SETTLED_BY_INITIAL_MODEL = ("tokenizer", "lowercase", "embedding_size", "interme
 
 
 def make_recipe(
-    arguments: DistillationArguments, data_fingerprint: str, teacher: dict[str, Any], processes: int
+    arguments: DistillationArguments, data_fingerprint: str, identity: dict[str, Any], processes: int
 ) -> dict[str, Any]:
     """Collect all that determines the result: options, data, teacher, code, number of processes."""
     options = dataclasses.asdict(arguments)
@@ -39,7 +42,7 @@ def make_recipe(
     return {
         "arguments": options,
         "data": data_fingerprint,
-        "teacher": {key: teacher[key] for key in ("teacher_fingerprint", "max_length", "precision")},
+        "teacher": {key: identity[key] for key in ("teacher_fingerprint", "max_length", "precision")},
         "code": code_fingerprint(*CODE),
         "processes": processes,
     }

@@ -123,7 +123,7 @@ class AsteriskModel(PreTrainedModel):
         # Token vectors, and what they are mapped to, have unit variance: beside smaller ones the first updates
         # of layers and positions would drown what tells one text from another.
         self.token_embeddings.initial_std = 1.0
-        self.embedding_projection.initial_std = table_width**-0.5
+        self.embedding_projection.initial_std = table_width**-0.5  # type: ignore[assignment]
         self.position_embeddings.initial_std = config.initializer_range / 100
         self.post_init()
 

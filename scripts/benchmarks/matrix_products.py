@@ -6,7 +6,7 @@ The graph, and a graph of nothing but its INT8 matrix products, of the same shap
 with one thread and with all cores, without tokenisation. They take turns, each turn in a fresh process: in one
 process, the idle threads of one session wait for work in a busy loop, and slow the other by a third.
 
-Writes `matrix_products.md` and `matrix_products.json` into the directory of results.
+Writes `<output>/matrix_products.md` and `matrix_products.json`.
 """
 
 import argparse

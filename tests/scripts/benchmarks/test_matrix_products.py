@@ -21,7 +21,7 @@ def test_bare_products_are_those_of_the_graph(exported):
 @pytest.mark.slow
 def test_table_of_both_and_an_estimate(python, exported, tmp_path):
     command = ROOT / "scripts" / "benchmarks" / "matrix_products.py"
-    result = python(command, exported, "--threads", 1, "--rounds", 1, "--results", tmp_path)
+    result = python(command, exported, "--threads", 1, "--rounds", 1, "--output", tmp_path)
     assert result.returncode == 0, result.stderr
     rows = json.loads((tmp_path / "matrix_products.json").read_text())["figures"]
     assert [row["macs"] for row in rows] == [tokens * WEIGHTS for tokens in (12, 32, 128, 1024)]
