@@ -5,7 +5,6 @@ The projection is applied to every token before the mean over tokens. The two co
 loader that knows nothing of Asterisk.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,7 +89,7 @@ class AsteriskLayer(GradientCheckpointingLayer):
             project(normed).unflatten(-1, heads).transpose(1, 2) for project in (self.query, self.key, self.value)
         )
         name = self.config._attn_implementation
-        own: dict[str, Callable[..., Any]] = {"eager": eager_attention, "sdpa": sdpa_attention}
+        own: dict[str, Any] = {"eager": eager_attention, "sdpa": sdpa_attention}
         attend = own.get(name) or ALL_ATTENTION_FUNCTIONS[name]
         context, weights = attend(self, query, key, value, attention_mask, scaling=self.head_size**-0.5)
         hidden_states = hidden_states + self.attention_output(context.reshape(hidden_states.shape))
@@ -122,8 +121,8 @@ class AsteriskModel(PreTrainedModel):
         self.projection = nn.Linear(size, config.hidden_size)
         # Token vectors, and what they are mapped to, have unit variance: beside smaller ones the first updates
         # of layers and positions would drown what tells one text from another.
-        self.token_embeddings.initial_std = 1.0
-        self.embedding_projection.initial_std = table_width**-0.5  # type: ignore[assignment]
+        self.token_embeddings.initial_std = 1.0  # type: ignore[assignment]
+        self.embedding_projection.initial_std = table_width**-0.5
         self.position_embeddings.initial_std = config.initializer_range / 100
         self.post_init()
 
