@@ -165,7 +165,7 @@ def fastembed(model: Path, file_name: str) -> np.ndarray:
         pooling=PoolingType.MEAN,
         normalization=True,
         sources=ModelSource(hf=name),
-        dim=json.loads((model / "config.json").read_text())["projection_dim"],
+        dim=json.loads((model / "config.json").read_text())["hidden_size"],
         model_file=f"onnx/{file_name}",
     )
     return normalise(list(TextEmbedding(name, specific_model_path=str(model)).embed(SENTENCES)))

@@ -47,11 +47,12 @@ def test_second_run_is_up_to_date(train, trained):
 
 
 def test_training_goes_on_from_a_finished_model(train, trained, tmp_path):
-    result = train(tmp_path / "model", "--initial_model", trained, "--epochs", 1, "--lr", 3e-4)
+    options = ("--initial_model", trained, "--epochs", 1, "--lr", 3e-4, "--distill_alpha", 1)
+    result = train(tmp_path / "model", *options)
     assert result.code == 0, result.err
     before, after = (losses(path) for path in (trained, tmp_path / "model"))
     assert after[0]["val/cosine"] == pytest.approx(before[-1]["val/cosine"], abs=1e-4)  # stored in float16
-    assert after[-1]["val/loss"] < 0.9 * after[0]["val/loss"]
+    assert after[-1]["val/loss"] < 0.8 * after[0]["val/loss"]
     assert state(tmp_path / "model")["initial_training"] == state(trained)
     assert "tokenizer" not in state(tmp_path / "model")["recipe"]["arguments"]  # an option that had no say
     for name in ("tokenizer.json", PCA_FILE):
