@@ -78,7 +78,7 @@ figures: install ## put the figures of results/ into README and docs
 demo: install ## rank texts by similarity to a query, with MODEL
 	$(BIN)/python scripts/demo.py --model $(MODEL)
 
-report: install
+report: install ## what a finished run made, in one table
 	$(BIN)/python scripts/print_report.py $(OUTPUT) --results $(RESULTS)
 
 all: ## the real run: Newsroom, GPT-2 tokenizer and teacher from the Hub, every step

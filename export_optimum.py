@@ -92,6 +92,8 @@ def main() -> None:
     started = time.monotonic()
     if min(arguments.calibration_texts, arguments.verification_texts) < 1:
         raise InputError("--calibration_texts and --verification_texts must be 1 or more")
+    if arguments.seed < 0:
+        raise InputError(f"--seed is {arguments.seed}: it must be 0 or more")
     if not (arguments.model / "model.safetensors").is_file():
         raise InputError(f"{arguments.model}: no model.safetensors here; train a model with train_accelerate.py")
     name_tokenizer_class(arguments.model)

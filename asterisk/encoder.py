@@ -53,25 +53,29 @@ class AsteriskEncoder:
         directory = find_model(name, ("tokenizer.json", "config.json", file_name, EXPORT_STATE))
         for file in ("tokenizer.json", file_name):
             if not (directory / file).is_file():
-                raise FileNotFoundError(f"{directory / file}: no such file; {name} is no exported Asterisk model")
+                raise FileNotFoundError(f"{directory / file}: no such file; an exported Asterisk model has it")
         self.directory, self.file_name, self.threads = directory, file_name, threads
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        file = "tokenizer.json"
         try:
-            self.tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+            self.tokenizer = Tokenizer.from_file(str(directory / file))
+            file = file_name
             self.session = onnxruntime.InferenceSession(
-                str(directory / file_name), options, providers=["CPUExecutionProvider"]
+                str(directory / file), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # both libraries raise classes of their own
-            reason = first_line(error)
-            raise InputError(f"{directory}: tokenizer.json or {file_name} is damaged ({reason})") from error
+            raise InputError(f"{directory / file}: damaged ({first_line(error)})") from error
         shapes = {output.name: output.shape for output in self.session.get_outputs()}
         if "sentence_embedding" not in shapes:
             raise InputError(f"{directory / file_name}: lacks the output sentence_embedding; export it again")
         self.dim = shapes["sentence_embedding"][1]
         self.tokenizer.no_padding()
         # The limit is one of the model. The tokenizer's file may have lost it, or keep that of some earlier use.
-        self.max_length = read_json(directory / "config.json").get("max_position_embeddings", 512)
+        config = directory / "config.json"
+        self.max_length = read_json(config).get("max_position_embeddings", 0)
+        if not self.max_length:
+            raise InputError(f"{config}: missing or damaged; it says how many tokens the model takes")
         self.tokenizer.enable_truncation(self.max_length)
         self.warn_if_stale()
 

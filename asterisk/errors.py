@@ -28,6 +28,10 @@ def run(main: Callable[[], None]) -> None:
             message = f"{error.filename}: the file system is read-only; choose another place"
         else:
             raise
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.startswith("asterisk"):
+            raise
+        message = f"the package {error.name} is not installed; in a clone, `make install` brings all"
     except KeyboardInterrupt:
         print("\ninterrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(130)

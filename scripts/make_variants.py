@@ -8,6 +8,7 @@ asterisk/data/variants.py says which variants there are, and why.
 import argparse
 import gzip
 import random
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def read_sentences(path: Path, longest: int) -> Iterator[str]:
                 for text in line.rstrip("\n").split("\t"):
                     if 4 <= len(text.split()) <= longest:
                         yield text
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
 
 

@@ -130,6 +130,8 @@ def precompute(arguments: argparse.Namespace, state: PartialState) -> None:
             print(f"{arguments.output} is up to date ({len(pairs):,} rows)")
         return
 
+    if arguments.output.exists() and not (arguments.output / "teacher_meta.json").is_file():
+        raise InputError(f"{arguments.output} exists and holds no teacher's vectors; choose another --output")
     partial = arguments.output.with_name(f"{arguments.output.name}.partial")
     problem: list[InputError | None] = [None]
     if state.is_main_process:

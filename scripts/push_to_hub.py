@@ -108,6 +108,8 @@ def check_model(model: Path) -> None:
     for name in REQUIRED:
         if not (model / name).is_file():
             raise InputError(f"{model / name}: no such file; train and export the model before pushing it")
+    if not read_json(model / "onnx" / "export_state.json").get("files"):
+        raise InputError(f"{model}: onnx/export_state.json is damaged; export the model again")
     import torch
     from transformers import AutoModel, AutoTokenizer
 
@@ -320,6 +322,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Check the model, then push it, lay it out or list its files."""
     arguments = parse_arguments()
+    if arguments.to and arguments.to.exists() and not (arguments.to / "modules.json").is_file():
+        raise InputError(f"--to {arguments.to}: exists and holds no model; choose another directory")
     name_tokenizer_class(arguments.model)
     check_model(arguments.model)
     name = arguments.model.resolve().name
@@ -335,7 +339,7 @@ def main() -> None:
         print(f"{size / 1e6:9.3f} MB  {name}")
     print(f"{sum(sizes.values()) / 1e6:9.3f} MB  in {len(files)} files")
     if arguments.to:
-        with atomic_directory(arguments.to) as directory:
+        with atomic_directory(arguments.to.resolve()) as directory:
             lay_out(files, directory)
     elif not arguments.dry_run:
         with tempfile.TemporaryDirectory() as scratch:

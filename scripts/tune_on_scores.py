@@ -36,7 +36,14 @@ from asterisk.errors import InputError, run
 from asterisk.evaluation.metrics import spearman
 from asterisk.evaluation.models import load_sentence_transformer
 from asterisk.evaluation.tables import ScoredPairs, load_scored_pairs
-from asterisk.files import atomic_directory, code_fingerprint, fingerprint, read_json, write_json
+from asterisk.files import (
+    atomic_directory,
+    code_fingerprint,
+    fingerprint,
+    read_json,
+    replace_directory,
+    write_json,
+)
 from asterisk.training.checkpoints import run_directory, written_in
 from asterisk.training.pca import PCA_FILE, load_pca
 from asterisk.training.saving import save_sentence_transformer
@@ -121,10 +128,15 @@ def main() -> None:
     arguments = parse_arguments()
     if not 0 <= arguments.share <= 1:
         raise InputError(f"--share is {arguments.share}: it must be between 0 and 1")
+    for name in ("epochs", "batch_size"):
+        if getattr(arguments, name) < 1:
+            raise InputError(f"--{name} is {getattr(arguments, name)}: it must be 1 or more")
     training = read_json(arguments.model / "training_state.json")
-    if not training:
-        raise InputError(f"{arguments.model}: no training_state.json here; train a model with train_accelerate.py")
+    if "weights" not in training:
+        raise InputError(f"{arguments.model}: no training_state.json here, or a damaged one; train a model with train_accelerate.py")
     scored = load_scored_pairs(arguments.scores)
+    if not (scored.scores.min() >= 0 and scored.scores.max() <= HIGHEST_SCORE):
+        raise InputError(f"{arguments.scores}: a score is not between 0 and {HIGHEST_SCORE:g}")
     dev = load_scored_pairs(arguments.dev) if arguments.dev else None
     recipe = {
         "model": training["weights"],
@@ -194,6 +206,8 @@ def main() -> None:
             "tuning": {"recipe": recipe, "scored_pairs": len(scored.scores), "spearman": metrics},
         }
         write_json(temporary / "training_state.json", state)
+        if arguments.output.exists():
+            replace_directory(arguments.output, arguments.output.with_name(f"{arguments.output.name}.previous"))
     for checkpoint in directory.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     print(f"{arguments.output}: tuned on {len(scored.scores):,} scored pairs")

@@ -1,5 +1,6 @@
 """AsteriskEncoder: the vectors of sentence-transformers, without torch."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -146,5 +147,11 @@ def test_files_that_cannot_be_used(exported, tmp_path):
         AsteriskEncoder(str(tmp_path))
     (tmp_path / "tokenizer.json").write_text("{")
     (tmp_path / "model.onnx").write_bytes(b"half")
-    with pytest.raises(InputError, match=r"tokenizer\.json or model\.onnx is damaged"):
+    with pytest.raises(InputError, match=r"tokenizer\.json: damaged"):
+        AsteriskEncoder(str(tmp_path), "model.onnx")
+    shutil.copyfile(exported / "tokenizer.json", tmp_path / "tokenizer.json")
+    with pytest.raises(InputError, match=r"model\.onnx: damaged"):
+        AsteriskEncoder(str(tmp_path), "model.onnx")
+    shutil.copyfile(exported / "onnx" / "model.onnx", tmp_path / "model.onnx")
+    with pytest.raises(InputError, match=r"config\.json: missing or damaged"):
         AsteriskEncoder(str(tmp_path), "model.onnx")

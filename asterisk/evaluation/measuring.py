@@ -24,6 +24,7 @@ from asterisk.files import write_json, write_text
 
 SEED = 0
 BATCH_SIZE = 32  # that of every loader
+FRESH_SECONDS = 600  # none takes minutes
 PACKAGES = ("onnxruntime", "torch", "sentence-transformers", "transformers", "tokenizers", "numpy")
 # A token each in nearly every vocabulary; the time does not depend on which words they are.
 SENTENCE = "the old house by the river was sold last year to a young family from the city"
@@ -78,7 +79,9 @@ def run_fresh(arguments: list[str], job: object = None) -> Any:
         RuntimeError: If it fails otherwise.
     """
     command = [sys.executable, *arguments]
-    child = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, check=False)
+    child = subprocess.run(
+        command, input=json.dumps(job), capture_output=True, text=True, check=False, timeout=FRESH_SECONDS
+    )
     if child.returncode == 2:
         raise InputError(child.stderr.strip().splitlines()[-1].removeprefix("error: "))
     if child.returncode:

@@ -62,7 +62,7 @@ def load_sentence_transformer(
             local_files_only=True,
             model_kwargs={"use_safetensors": True},
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # safetensors, tokenizers and a model's own code raise classes of their own
         raise InputError(f"{name}: not a SentenceTransformer that loads ({first_line(error)})") from error
     return model
 

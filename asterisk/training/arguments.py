@@ -59,11 +59,12 @@ class DistillationArguments:
         limits: dict[str, tuple[float, float]] = dict.fromkeys(COUNTS, (1.0, math.inf)) | dict.fromkeys(
             SHARES, (0, 1)
         )
+        limits |= {"temperature": (1e-6, math.inf), "seed": (0, 2**32 - 1)}
         limits |= {"val_split": (0.001, 0.9), "lr": (1e-12, math.inf), "intermediate_size": (1, math.inf)}
         limits |= {"max_length": (1, 512), "projection_dim": (1, 512), "embedding_size": (0, 512)}
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:
-                limit = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+                limit = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
                 raise InputError(f"--{name} is {getattr(self, name)}: it must be {limit}")
         if self.mixed_precision not in ("auto", "no", "bf16", "fp16"):
             raise InputError(f"--mixed_precision is {self.mixed_precision}: choose auto, no, bf16 or fp16")

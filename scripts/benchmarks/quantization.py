@@ -243,7 +243,8 @@ def main() -> None:
         raise InputError(f"{arguments.pairs}: more than {CALIBRATION_TEXTS} texts are needed, {len(texts)} found")
     with tempfile.TemporaryDirectory() as scratch, torch.no_grad():
         directory = Path(scratch)
-        shutil.copyfile(arguments.model / "tokenizer.json", directory / "tokenizer.json")
+        for name in ("tokenizer.json", "config.json"):
+            shutil.copyfile(arguments.model / name, directory / name)
         tokenizer = AsteriskEncoder(str(arguments.model), "onnx/model.onnx").tokenizer
         calibration = [encoding.ids for encoding in tokenizer.encode_batch_fast(texts[:CALIBRATION_TEXTS])]
         onnx.save(onnxslim.slim(str(fp32)), directory / "fp32.onnx")  # with the weights' casts from float16 done

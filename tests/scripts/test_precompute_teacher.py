@@ -145,3 +145,9 @@ def test_two_processes_share_the_work(python, teacher, tmp_path, embed_pairs):
     assert two.returncode == 0, two.stderr
     for name in FILES:
         assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+
+
+def test_a_directory_of_something_else_is_not_replaced(embed_pairs, pairs, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    assert "holds no teacher's vectors" in refused(embed_pairs(pairs, tmp_path))
+    assert (tmp_path / "thesis.txt").exists()

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from conftest import refused
 from hub_server import HubServer
 from huggingface_hub import ModelCard, metadata_load
 
@@ -179,3 +180,10 @@ def test_broken_model_is_refused(file, hub, push, changed):
     assert done.code == 2
     assert "not pushed" in done.err.splitlines()[-1]
     assert hub.requests == requests
+
+
+def test_a_directory_of_something_else_is_not_replaced(exported, run_command, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    message = refused(run_command("scripts/push_to_hub.py", exported, "--repo_id", "a/b", "--to", tmp_path))
+    assert "holds no model" in message
+    assert (tmp_path / "thesis.txt").exists()
