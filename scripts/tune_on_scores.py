@@ -133,7 +133,9 @@ def main() -> None:
             raise InputError(f"--{name} is {getattr(arguments, name)}: it must be 1 or more")
     training = read_json(arguments.model / "training_state.json")
     if "weights" not in training:
-        raise InputError(f"{arguments.model}: no training_state.json here, or a damaged one; train a model with train_accelerate.py")
+        raise InputError(
+            f"{arguments.model}: no training_state.json here, or a damaged one; train a model with train_accelerate.py"
+        )
     scored = load_scored_pairs(arguments.scores)
     if not (scored.scores.min() >= 0 and scored.scores.max() <= HIGHEST_SCORE):
         raise InputError(f"{arguments.scores}: a score is not between 0 and {HIGHEST_SCORE:g}")
