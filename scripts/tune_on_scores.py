@@ -134,7 +134,7 @@ def main() -> None:
     training = read_json(arguments.model / "training_state.json")
     if "weights" not in training:
         raise InputError(
-            f"{arguments.model}: no training_state.json here, or a damaged one; train a model with train_accelerate.py"
+            f"{arguments.model}: no training_state.json here, or a damaged one; choose a model trained here"
         )
     scored = load_scored_pairs(arguments.scores)
     if not (scored.scores.min() >= 0 and scored.scores.max() <= HIGHEST_SCORE):
