@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
+from asterisk.data.pairs import COLUMNS
+from asterisk.files import atomic_path
+
 if TYPE_CHECKING:
     from datasets import Dataset
     from tokenizers import Tokenizer
-from asterisk.data.pairs import COLUMNS
-from asterisk.files import atomic_path
 
 
 @dataclass

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from asterisk.errors import InputError, first_line
 from asterisk.hub import find_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-from asterisk.errors import InputError, first_line
 
 PAD, UNKNOWN, END = "[PAD]", "[UNK]", "[SEP]"
 
