@@ -108,7 +108,7 @@ def test_weights_cannot_overflow_16_bits(exported):
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     products = [node for node in graph.node if node.op_type == "MatMulIntegerToFloat"]
     weights = [constants[node.input[1]].astype(int) for node in products]
-    assert len(products) == 1 + 2 * (2 * 5 + 3)  # per head: queries and keys in two parts each, values
+    assert len(products) == 1 + 2 * (2 * 5 + 3) + 1  # per head: queries and keys in two parts each, values
     assert all(np.abs(weight).max() == 63 for weight in weights)
     assert all(2 * 255 * np.abs(weight).max() < 2**15 for weight in weights)
 
