@@ -50,7 +50,12 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "models", nargs="*", default=["release/asterisk"], metavar="MODEL", help="directories, packages or Hub ids"
     )
-    add("--data_dir", type=Path, help="directory of evaluation files; without it, STS-B and SICK-R from the Hub")
+    add(
+        "--data_dir",
+        nargs="+",
+        type=Path,
+        help="directories of evaluation files; without them, STS-B and SICK-R from the Hub",
+    )
     add("--pairs", type=Path, default=Path("data/pairs"), help="the pairs a model was trained on")
     add("--teacher_vectors", type=Path, default=Path("build/teacher"), help="the teacher's vectors of them")
     add(
@@ -74,7 +79,8 @@ def main() -> None:
         for model in arguments.models:
             run_mteb(model, arguments.mteb, arguments.results / "mteb")
         return
-    tasks = load_tasks(arguments.data_dir) if arguments.data_dir else load_hub_tasks()
+    tasks = [task for directory in arguments.data_dir or () for task in load_tasks(directory)]
+    tasks = tasks if arguments.data_dir else load_hub_tasks()
     if held_out := load_held_out(arguments.models, arguments.pairs, arguments.teacher_vectors):
         tasks.append(held_out)
     if not tasks:

@@ -10,7 +10,16 @@ import argparse
 from pathlib import Path
 
 from asterisk.errors import run
-from asterisk.evaluation.page import AGREEMENT, NAMES, NOTES, find_rows, interval_table, main_table, variant_table
+from asterisk.evaluation.page import (
+    AGREEMENT,
+    NAMES,
+    NOTES,
+    find_rows,
+    interval_table,
+    kept_table,
+    main_table,
+    variant_table,
+)
 from asterisk.evaluation.plots import plot_quality
 from asterisk.files import read_json, write_text
 
@@ -31,6 +40,8 @@ def main() -> None:
         parts.append("\n".join(known))
     if any(("HeldOutPairs", "test") in row["scores"] for row in rows):
         parts.append(AGREEMENT)
+    if kept := kept_table(rows):
+        parts += ["## Share of the teacher kept, in percent", kept]
     key = ("STSBenchmark", "test")
     for cost, label in (("speed", "speed relative to the teacher in PyTorch"), ("megabytes", "download, MB")):
         points = {

@@ -24,14 +24,17 @@ COLUMNS = {
     ("CLINC150", "test"): "CLINC150",
     ("PanParaphrase", "test"): "paraphrases",
     ("Cranfield", "test"): "Cranfield",
+    ("title_abstract", "dev"): "title to abstract",
+    ("heading_paragraph", "dev"): "heading to paragraph",
     ("HeldOutPairs", "test"): "agreement",
 }
 NOTES = """In percent. STS-B test and SICK-R all (its 9,927 pairs, which MTEB calls SICK-R): Spearman correlation
 of the cosines with human scores, with 95 % bootstrap intervals below. AG News, CLINC150: accuracy of a logistic
 regression, for AG News fitted on one part of the public test file and scored on the other. Paraphrases: average
-precision. Cranfield: nDCG@10. Download: weights and tokenizer. Speed: texts per second on all cores, relative to
-the teacher in PyTorch, fp32, in the same run of the benchmark (`benchmark.json`). Quoted rows are from the MTEB
-results repository, 2026."""
+precision. Cranfield: nDCG@10. Title to abstract, heading to paragraph: nDCG@10 of titles of papers and headings of
+textbooks, held out of training, over 10,000 passages (`scripts/recipes/wide_text.py`). Download: weights and
+tokenizer. Speed: texts per second on all cores, relative to the teacher in PyTorch, fp32, in the same run of the
+benchmark (`benchmark.json`). Quoted rows are from the MTEB results repository, 2026."""
 NAMES = {
     "asterisk": "the released model, whose last stage learnt from the scores of STS-B's train split",
     "distilled": "the same model before that stage",
@@ -58,8 +61,8 @@ def find_rows(results: Path) -> list[Json]:
     benchmark = read_json(results / "benchmark.json")
     teacher = benchmark.get("run", {}).get("teacher", "").rpartition("/")[2]
     speeds = {form["form"]: form["speed_up"]["texts"] for form in benchmark.get("figures", [])}
-    if teacher:
-        speeds[f"{teacher} (PyTorch)"] = speeds.get("teacher (PyTorch)")
+    teacher = f"{teacher} (PyTorch)"
+    speeds[teacher] = speeds.get("teacher (PyTorch)")
     rows = []
     for path in sorted(results.glob("*.json")):
         result = read_json(path)
@@ -71,6 +74,7 @@ def find_rows(results: Path) -> list[Json]:
             rows.append(
                 {
                     "name": name,
+                    "is_teacher": name == teacher,
                     "scores": {(row["task"], row["split"]): row["score"] for row in mine if row["dim"] == full},
                     "dim": full,
                     "parameters": result["parameters"],
@@ -99,6 +103,17 @@ def main_table(rows: list[Json]) -> str:
     lines += [[f"{name}, quoted", *cells(figures), "", "", "", ""] for name, figures in quoted.items()]
     header = ["model", *(COLUMNS[task] for task in tasks), "dims", "parameters, M", "download, MB", "speed"]
     return markdown_table(header, lines)
+
+
+def kept_table(rows: list[Json]) -> str:
+    """Lay out the share of the teacher's score that each model keeps on each task; empty without the teacher."""
+    teacher: dict[tuple[str, str], float] = next((row["scores"] for row in rows if row["is_teacher"]), {})
+    tasks = [task for task in COLUMNS if task in teacher]
+    lines = []
+    for row in rows:
+        shares = {task: 100 * row["scores"][task] / teacher[task] for task in tasks if task in row["scores"]}
+        lines.append([row["name"], *(f"{shares[task]:.1f}" if task in shares else "" for task in tasks)])
+    return markdown_table(["", *(COLUMNS[task] for task in tasks)], lines) if tasks else ""
 
 
 def variant_table(result: Json) -> str:

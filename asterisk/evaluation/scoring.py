@@ -75,7 +75,9 @@ def look_up(rows: dict[str, int], vectors: np.ndarray) -> Embed:
 
 def digest(task: Task) -> str:
     """Return the fingerprint of a task's texts and answers."""
-    content = json.dumps(dataclasses.asdict(task), default=np.ndarray.tolist)
+    content = json.dumps(
+        dataclasses.asdict(task), default=lambda array: hashlib.sha256(array.tobytes()).hexdigest()
+    )
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

@@ -91,18 +91,21 @@ def read_lines(path: Path) -> dict[str, str]:
 
 
 def load_retrieval(directory: Path) -> Retrieval:
-    """Read corpus.jsonl, queries.jsonl and qrels.test.tsv in BEIR's layout.
+    """Read corpus.jsonl, queries.jsonl and qrels.SPLIT.tsv, in BEIR's layout.
 
     Raises:
-        InputError: If a file is missing or malformed.
+        InputError: If a file is missing or malformed, or there is more than one split.
     """
     documents, queries = read_lines(directory / "corpus.jsonl"), read_lines(directory / "queries.jsonl")
-    path = directory / "qrels.test.tsv"
+    found = list(directory.glob("qrels.*.tsv"))
+    if len(found) != 1:
+        raise InputError(f"{directory}: {len(found)} files qrels.SPLIT.tsv; there must be one")
+    path, split = found[0], found[0].name.split(".")[1]
     table = read_table(path, ("query-id", "corpus-id", "score"))
     query_rows, document_rows = ({key: row for row, key in enumerate(texts)} for texts in (queries, documents))
     if len(documents) < 2:
         raise InputError(f"{directory / 'corpus.jsonl'}: two documents or more are needed to rank them")
-    relevance = np.zeros((len(queries), len(documents)), dtype=int)
+    relevance = np.zeros((len(queries), len(documents)), dtype=np.int16)
     unknown = 0
     for line, query, document, grade in table.itertuples():
         if not grade.lstrip("-").isdecimal():
@@ -115,7 +118,8 @@ def load_retrieval(directory: Path) -> Retrieval:
         raise InputError(f"{path}: no row names a query and a document of the other files")
     if unknown:
         print(f"{path}: {unknown:,} rows name a query or a document that is not there, and are left out")
-    return Retrieval("Cranfield", "test", list(queries.values()), list(documents.values()), relevance)
+    name = "Cranfield" if directory.name == "cranfield" else directory.name
+    return Retrieval(name, split, list(queries.values()), list(documents.values()), relevance)
 
 
 def load_tasks(directory: Path) -> list[Task]:
@@ -152,8 +156,7 @@ def load_tasks(directory: Path) -> list[Task]:
             tasks.append(load_classification(directory, name, train, test))
     if there("pan_paraphrase.test.tsv"):
         tasks.append(load_paraphrases(directory / "pan_paraphrase.test.tsv"))
-    if there("cranfield"):
-        tasks.append(load_retrieval(directory / "cranfield"))
+    tasks += [load_retrieval(corpus.parent) for corpus in sorted(directory.glob("*/corpus.jsonl"))]
     if not tasks:
         raise InputError(f"{directory}: no evaluation file here; docs/evaluation.md names them")
     return tasks

@@ -27,6 +27,20 @@ def test_tasks_are_found_by_their_files(evaluation_files, tmp_path):
     assert (whole.name, whole.split, len(whole.pairs.scores)) == ("SICK-R", "all", 110)
 
 
+def test_a_directory_of_ones_own_is_a_retrieval_task(tmp_path):
+    data = tmp_path / "minutes"
+    data.mkdir()
+    (data / "corpus.jsonl").write_text(CORPUS + '{"_id": "2", "text": "", "title": "a boiler"}')
+    (data / "queries.jsonl").write_text('{"_id": "1", "text": "what heats the house"}')
+    (data / "qrels.dev.tsv").write_text("query-id\tcorpus-id\tscore\n1\t2\t1\n")
+    (task,) = load_tasks(tmp_path)
+    assert (task.name, task.split, task.documents) == ("minutes", "dev", ["a wing", "a boiler"])
+    assert task.relevance.tolist() == [[0, 1]]
+    (data / "qrels.test.tsv").write_text("")
+    with pytest.raises(InputError, match="minutes: 2 files qrels"):
+        load_tasks(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

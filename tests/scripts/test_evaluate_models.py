@@ -57,6 +57,13 @@ def test_page_of_several_models(run_command, results, tmp_path):
     assert [cell.strip() for cell in quoted.split("|")][2:4] == ["82.03", "77.58"]
     assert "32 x binary" in page and "4 MB" in page
     assert (results / "quality_speed.png").stat().st_size > 5000
+    kept = page.partition("## Share of the teacher kept")[2]
+    shares = {line.split(" |")[0][2:]: line.split("|")[2] for line in kept.splitlines() if line.startswith("| ")}
+    assert float(shares["teacher (PyTorch)"]) == 100
+    teacher = main_scores(json.loads((results / "teacher.json").read_text()))
+    whole = next(row["score"] for row in teacher if (row["task"], row["split"]) == ("STSBenchmark", "test"))
+    share = 100 * figures["onnx_int8", "STSBenchmark", "test"] / whole
+    assert shares["model (INT8 ONNX)"].strip() == f"{share:.1f}"
 
 
 def test_report_of_a_finished_pipeline(run_command, results, exported, tmp_path):
