@@ -28,7 +28,7 @@ from asterisk.export.calibration import build_int8
 from asterisk.export.fp32 import export_fp32
 from asterisk.export.verification import verify
 from asterisk.files import atomic_directory, code_fingerprint, fingerprint, read_json, write_json
-from asterisk.training.saving import name_tokenizer_class
+from asterisk.training.saving import name_classes
 from modeling_asterisk import AsteriskModel
 
 FP32_FILE, INT8_FILE = "model.onnx", "model_quantized.onnx"
@@ -96,7 +96,7 @@ def main() -> None:
         raise InputError(f"--seed is {arguments.seed}: it must be 0 or more")
     if not (arguments.model / "model.safetensors").is_file():
         raise InputError(f"{arguments.model}: no model.safetensors here; train a model with train_accelerate.py")
-    name_tokenizer_class(arguments.model)
+    name_classes(arguments.model)
     pairs, data_fingerprint = load_pairs(arguments.pairs)
     recipe = {
         "model": fingerprint(arguments.model / "model.safetensors", arguments.model / "tokenizer.json"),

@@ -31,7 +31,7 @@ from asterisk.errors import InputError, first_line, run
 from asterisk.evaluation.models import count_parameters, load_forms, load_sentence_transformer
 from asterisk.evaluation.results import main_scores
 from asterisk.files import atomic_directory, fingerprint, read_json
-from asterisk.training.saving import name_tokenizer_class
+from asterisk.training.saving import name_classes
 
 TEMPLATE = Path(__file__).parent.parent / "model_card.md"
 SOURCES = Path(__file__).parent / "recipes" / "text_sources.tsv"
@@ -324,7 +324,7 @@ def main() -> None:
     arguments = parse_arguments()
     if arguments.to and arguments.to.exists() and not (arguments.to / "modules.json").is_file():
         raise InputError(f"--to {arguments.to}: exists and holds no model; choose another directory")
-    name_tokenizer_class(arguments.model)
+    name_classes(arguments.model)
     check_model(arguments.model)
     name = arguments.model.resolve().name
     figures = sorted(arguments.results.glob(f"{name}.*"))

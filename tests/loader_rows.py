@@ -1,6 +1,6 @@
-"""Every way to load the model, on the same 50 sentences: the rows of README's conformance table.
+"""Every way to load the model, on the same 50 sentences: the rows of the table in docs/loaders.md.
 
-    python tests/loader_rows.py build/model       # print the table with the worst cosine of each row
+    python tests/loader_rows.py build/model build/copy     # print the table, a column for each model
 
 Each row is a function of the model's directory that returns unit vectors of `SENTENCES`; libraries are imported
 inside it, because no environment has them all.
@@ -13,7 +13,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
 from functools import partial
 from importlib.metadata import version
@@ -241,23 +241,35 @@ def worst_cosine(vectors: np.ndarray, reference: np.ndarray) -> float:
     return float((vectors * normalise(reference[:, : vectors.shape[1]])).sum(1).min())
 
 
-def main() -> None:
-    """Print the table, or write the vectors of some rows for another environment to compare."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("model", type=Path)
-    parser.add_argument("--pytorch", type=Path, help="run the PyTorch rows only, against this reference (.npy)")
-    arguments = parser.parse_args()
-    rows = PYTORCH_ROWS if arguments.pytorch else ROWS
-    reference = np.load(arguments.pytorch) if arguments.pytorch else auto_model(arguments.model)
-    print("| loader | worst cosine to PyTorch | at least |\n|---|---|---|")
-    failed = False
-    for name, (threshold, embed) in rows.items():
-        cosine = worst_cosine(embed(arguments.model), reference)
-        failed |= cosine < threshold
-        print(f"| {name} | {cosine:.7f} | {threshold} |")
+def print_table(
+    models: Mapping[str, Path], rows: Mapping[str, Row], references: Mapping[str, np.ndarray] | None = None
+) -> bool:
+    """Print the worst cosine of each row to PyTorch, a column for each model; return whether all are large enough.
+
+    The vectors to compare with are those of `AutoModel` here, or `references`, made with other versions.
+    """
+    references = references or {name: auto_model(model) for name, model in models.items()}
+    print(f"| loader | {' | '.join(models)} | at least |\n|---|{'---:|' * (len(models) + 1)}")
+    large_enough = True
+    for row, (threshold, embed) in rows.items():
+        cosines = [worst_cosine(embed(model), references[name]) for name, model in models.items()]
+        large_enough &= all(cosine >= threshold for cosine in cosines)
+        print(f"| {row} | {' | '.join(f'{cosine:.7f}' for cosine in cosines)} | {threshold} |")
     versions = [f"{name} {version(name)}" for name in PACKAGES if find_spec(name.replace("-", "_"))]
     print(f"\n{date.today()}, {platform.machine()}: {', '.join(versions)}.")
-    sys.exit(failed)
+    return large_enough
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("--pytorch", type=Path, help="the PyTorch rows only, against these vectors (.npz)")
+    arguments = parser.parse_args()
+    models = {model.name: model for model in arguments.models}
+    if arguments.pytorch:
+        sys.exit(not print_table(models, PYTORCH_ROWS, np.load(arguments.pytorch)))
+    sys.exit(not print_table(models, ROWS))
 
 
 if __name__ == "__main__":

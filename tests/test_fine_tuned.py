@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, refused
+from copies import PAIRS, fine_tune, train
 from tokenizers import Tokenizer
 
 from asterisk import AsteriskEncoder
@@ -21,33 +22,9 @@ TEXTS = ["a heron waits by the water", "rain on the roof", ""]
 @pytest.fixture(scope="module")
 def fine_tuned(tmp_path_factory):
     """The released model after a few steps of sentence-transformers' trainer, as it saves it."""
-    from datasets import Dataset
-    from sentence_transformers import (
-        SentenceTransformer,
-        SentenceTransformerTrainer,
-        SentenceTransformerTrainingArguments,
-    )
-    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-
-    model = SentenceTransformer(str(RELEASE), trust_remote_code=True, device="cpu")
-    pairs = [("a heron waits", "a bird by the water"), ("rain on the roof", "a wet house")] * 8
-    directory = tmp_path_factory.mktemp("fine_tuned")
-    trainer = SentenceTransformerTrainer(
-        model,
-        SentenceTransformerTrainingArguments(
-            output_dir=str(directory / "run"),
-            max_steps=2,
-            per_device_train_batch_size=8,
-            learning_rate=1e-3,
-            save_strategy="no",
-            report_to="none",
-        ),
-        train_dataset=Dataset.from_dict(dict(zip(("anchor", "positive"), zip(*pairs, strict=True), strict=True))),
-        loss=MultipleNegativesRankingLoss(model),
-    )
-    trainer.train()
-    model.save(str(directory / "model"))
-    return directory / "model"
+    directory = tmp_path_factory.mktemp("fine_tuned") / "model"
+    fine_tune(RELEASE, directory)
+    return directory
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +37,7 @@ def exported(fine_tuned, export):
 def test_a_fine_tuned_copy_is_exported(exported):
     from sentence_transformers import SentenceTransformer
 
-    assert {path.name for path in (exported / "onnx").glob("*.onnx")} == {"model.onnx", "model_quantized.onnx"}
+    assert {path.name for path in (exported / "onnx").glob("*.onnx")} >= {"model.onnx", "model_quantized.onnx"}
     expected = SentenceTransformer(str(exported), trust_remote_code=True, device="cpu").encode(TEXTS)
     assert (expected * AsteriskEncoder(str(RELEASE)).encode(TEXTS)).sum(1).min() < 0.999, "training changed it"
     assert (expected * AsteriskEncoder(str(exported), "onnx/model.onnx").encode(TEXTS)).sum(1).min() > 0.99999
@@ -73,13 +50,26 @@ def test_weights_in_float32_on_request(fine_tuned, export, tmp_path):
     assert (model / "onnx" / "model.onnx").stat().st_size > (model / "model.safetensors").stat().st_size
 
 
-def test_tokenizer_class_of_transformers_5_is_understood(fine_tuned, export, tmp_path):
+def test_class_names_of_newer_versions_are_understood(fine_tuned, export, tmp_path):
+    from sentence_transformers import SentenceTransformer
+
     model = shutil.copytree(fine_tuned, tmp_path / "model")
-    path = model / "tokenizer_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"tokenizer_class": "TokenizersBackend"}))
+    tokenizer, modules = (
+        json.loads((model / name).read_text()) for name in ("tokenizer_config.json", "modules.json")
+    )
+    modules[2]["type"] = "sentence_transformers.base.modules.normalize.Normalize"
+    (model / "tokenizer_config.json").write_text(json.dumps(tokenizer | {"tokenizer_class": "TokenizersBackend"}))
+    (model / "modules.json").write_text(json.dumps(modules))
     result = export(model)
     assert result.code == 0, result.err
-    assert json.loads(path.read_text())["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert (
+        json.loads((model / "tokenizer_config.json").read_text())["tokenizer_class"] == "PreTrainedTokenizerFast"
+    )
+    vectors, expected = (
+        SentenceTransformer(str(path), trust_remote_code=True, device="cpu").encode(TEXTS)
+        for path in (model, fine_tuned)
+    )
+    assert np.array_equal(vectors, expected)
 
 
 def test_what_cannot_be_loaded_is_not_called_damaged(fine_tuned, export, tmp_path):
@@ -138,6 +128,62 @@ def test_optimum_and_sentence_transformers_export_it(fine_tuned, tmp_path):
     expected = SentenceTransformer(str(model), trust_remote_code=True, device="cpu").encode(TEXTS)
     exporting = SentenceTransformer(str(model), backend="onnx", trust_remote_code=True, device="cpu")
     assert (exporting.encode(TEXTS) * expected).sum(1).min() > 0.99999
+
+
+REGISTERED = "import asterisk.export.fp32; from optimum.commands.optimum_cli import main; main()"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "library"),
+    [
+        (("-m", "optimum.commands.optimum_cli"), "sentence_transformers"),
+        (("-c", REGISTERED), "transformers"),
+    ],
+)
+def test_optimum_cli_exports_it(command, library, fine_tuned, python, tmp_path):
+    import onnxruntime
+    from sentence_transformers import SentenceTransformer
+
+    model = shutil.copytree(fine_tuned, tmp_path / "model", ignore=shutil.ignore_patterns("onnx"))
+    if library == "transformers":  # a copy as AutoModel saves it
+        for name in ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"):
+            (model / name).unlink()
+    options = ("--task", "feature-extraction", "--trust-remote-code")
+    done = python(*command, "export", "onnx", "-m", model, *options, tmp_path / "out", cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
+    tokens = {"sentence_transformers": "token_embeddings", "transformers": "last_hidden_state"}[library]
+    assert [output.name for output in session.get_outputs()] == [tokens, "sentence_embedding"]
+    tokenizer = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
+    tokenizer.enable_padding()
+    encodings = tokenizer.encode_batch([*TEXTS, "long text " * 100])
+    inputs = {
+        "input_ids": np.array([encoding.ids for encoding in encodings]),
+        "attention_mask": np.array([encoding.attention_mask for encoding in encodings]),
+    }
+    expected = SentenceTransformer(str(fine_tuned), trust_remote_code=True, device="cpu").encode(
+        [*TEXTS, "long text " * 100]
+    )
+    assert (session.run(["sentence_embedding"], inputs)[0] * expected).sum(1).min() > 0.99999
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("AdaptiveLayerLoss", {}), ("Matryoshka2dLoss", {"matryoshka_dims": [256, 32]})]
+)
+def test_losses_over_layers(name, options):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer import losses
+
+    model = SentenceTransformer(str(RELEASE), trust_remote_code=True, device="cpu")
+    make_loss = getattr(losses, name)
+    loss = make_loss(model, losses.MultipleNegativesRankingLoss(model), n_layers_per_step=-1, **options)
+    features = [model.tokenize(texts[:2]) for texts in PAIRS.values()]
+    with torch.no_grad():
+        before = loss(features, None)
+    train(model, loss)
+    with torch.no_grad():
+        assert loss(features, None) < before / 2
 
 
 def test_assembled_by_hand_it_has_its_true_width():

@@ -1,5 +1,7 @@
 """What transformers' common tests ask of an encoder, on a tiny model; `make test-next` runs it under version 5."""
 
+import copy
+
 import pytest
 import torch
 from transformers import AutoModel
@@ -104,9 +106,14 @@ def test_outputs(model, inputs):
     assert [state.shape for state in output.hidden_states] == [(3, LENGTH, WIDTH)] * (LAYERS + 1)
     assert torch.equal(output.hidden_states[-1], output.last_hidden_state)
     assert output.attentions is None
-    found = run(model, inputs, return_dict=False)
-    assert isinstance(found, tuple)
-    assert [part.shape for part in found] == [(3, LENGTH, WIDTH), (3, WIDTH)]
+    everything = {"output_hidden_states": True, "output_attentions": True}
+    for options, parts in ({}, 2), (everything, 4):
+        found = run(model, inputs, return_dict=False, **options)
+        assert isinstance(found, tuple)
+        assert len(found) == parts
+        assert [part.shape for part in found[:2]] == [(3, LENGTH, WIDTH), (3, WIDTH)]
+        for one, other in zip(found, run(model, inputs, **options).to_tuple(), strict=True):
+            assert all(map(torch.equal, one, other))
 
 
 def test_attention_implementations(model, inputs):
@@ -117,35 +124,45 @@ def test_attention_implementations(model, inputs):
     for weights in output.attentions:
         assert close(weights.sum(-1), torch.ones(3, HEADS, LENGTH))
         assert weights[1, :, :, 4:].max() == 0, "padding gets no attention"
-    with pytest.raises(ValueError, match='attn_implementation="eager"'):
-        run(model, inputs, output_attentions=True)
+    plain.set_attn_implementation("sdpa")
+    assert torch.equal(run(plain, inputs).sentence_embedding, run(model, inputs).sentence_embedding)
+    for one, other in zip(run(plain, inputs, output_attentions=True).attentions, output.attentions, strict=True):
+        assert torch.equal(one, other), "attention is eager where its weights are asked for"
 
 
-def test_embeddings_and_positions_as_inputs(model, inputs):
-    expected = run(model, inputs).sentence_embedding
-    embeds = {"inputs_embeds": model.get_input_embeddings()(inputs["input_ids"])}
-    mask = {"attention_mask": inputs["attention_mask"]}
-    assert torch.equal(run(model, embeds | mask).sentence_embedding, expected)
-    places = torch.arange(LENGTH).expand(3, -1)
-    assert torch.equal(run(model, inputs, position_ids=places).sentence_embedding[0], expected[0])
-    assert not close(run(model, inputs, position_ids=places + 5).sentence_embedding[0], expected[0], 1e-3)
-    for wrong in (mask, inputs | embeds):
-        with pytest.raises(ValueError, match="either input_ids or inputs_embeds"):
-            run(model, wrong)
-    with pytest.raises(ValueError, match=r"must be \[batch, sequence\]"):
-        run(model, {"input_ids": inputs["input_ids"], "attention_mask": torch.ones(3, 1, LENGTH, LENGTH)})
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("padding", [slice(4, None), slice(0, 3)])
+def test_eager_attention_matches_sdpa(model, inputs, dtype, padding):
+    mask = torch.ones_like(inputs["attention_mask"])
+    mask[1, padding] = 0
+    padded = inputs | {"attention_mask": mask}
+    eager_output, output = (run(copy.deepcopy(each).to(dtype), padded) for each in (eager(model), model))
+    tolerance = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}[dtype]
+    assert close(eager_output.sentence_embedding, output.sentence_embedding, tolerance)
 
 
-def test_batching_is_equivalent(model, inputs):
-    together = run(model, inputs, output_hidden_states=True)
-    for row in range(3):
-        alone = run(
-            model, {name: value[row : row + 1] for name, value in inputs.items()}, output_hidden_states=True
-        )
-        assert close(alone.sentence_embedding[0], together.sentence_embedding[row])
-        kept = inputs["attention_mask"][row].bool()
-        for one, all_ in zip(alone.hidden_states, together.hidden_states, strict=True):
-            assert close(one[0][kept], all_[row][kept])
+def test_missing_and_mismatched_weights(model, config, inputs, tmp_path):
+    model.save_pretrained(tmp_path)
+    wider = AsteriskConfig(**config.to_dict() | {"hidden_size": 2 * WIDTH})
+    with pytest.raises(RuntimeError, match=r"size mismatch|mismatched"):
+        AsteriskModel.from_pretrained(tmp_path, config=wider)
+    loaded = AsteriskModel.from_pretrained(tmp_path, config=wider, ignore_mismatched_sizes=True)
+    assert torch.equal(loaded.layers[0].key.weight, model.layers[0].key.weight)
+    assert run(loaded, inputs).sentence_embedding.isfinite().all()
+    weights = model.state_dict()
+    del weights["layers.0.key.weight"]
+    model.save_pretrained(tmp_path, state_dict=weights)
+    loaded, report = AsteriskModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert set(report["missing_keys"]) == {"layers.0.key.weight"}
+    assert loaded.layers[0].key.weight.std().item() == pytest.approx(0.02, rel=0.2), "initialised"
+
+
+def test_token_table_is_get_and_set(model, inputs):
+    changed = copy.deepcopy(model)
+    changed.set_input_embeddings(torch.nn.Embedding(50, 12))
+    assert changed.get_input_embeddings() is changed.token_embeddings
+    assert not close(run(changed, inputs).sentence_embedding, run(model, inputs).sentence_embedding, 1e-3)
+    assert model.main_input_name == "input_ids"
 
 
 def test_resized_token_table(model, inputs):

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asterisk.files import read_json, write_json
+from asterisk.files import atomic_path, write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+# What transformers 5 and sentence-transformers 6 write, and the names that the versions before them know, too.
+CLASS_NAMES = {
+    "tokenizer_config.json": (rb'"TokenizersBackend"', rb'"PreTrainedTokenizerFast"'),
+    "modules.json": (rb'"sentence_transformers\.[\w.]+\.(\w+)"', rb'"sentence_transformers.models.\1"'),
+}
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
@@ -17,15 +24,17 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
     backend.no_padding()
     backend.enable_truncation(tokenizer.model_max_length)
     tokenizer.save_pretrained(directory)
-    name_tokenizer_class(directory)
+    name_classes(directory)
 
 
-def name_tokenizer_class(directory: Path) -> None:
-    """Name the tokenizer's class as transformers 4 and 5 both know it; 5 saves a name that 4 does not know."""
-    path = directory / "tokenizer_config.json"
-    config = read_json(path)
-    if config.get("tokenizer_class") == "TokenizersBackend":
-        write_json(path, config | {"tokenizer_class": "PreTrainedTokenizerFast"})
+def name_classes(directory: Path) -> None:
+    """Name the classes of tokenizer and modules as versions 4 and 5 of transformers both know them."""
+    for name, (pattern, replacement) in CLASS_NAMES.items():
+        path = directory / name
+        content = path.read_bytes() if path.is_file() else b""
+        if (renamed := re.sub(pattern, replacement, content)) != content:
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(renamed)
 
 
 def save_sentence_transformer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:

@@ -81,16 +81,17 @@ class AsteriskLayer(GradientCheckpointingLayer):
         # model that already knows the teacher's words, not from noise.
         self.attention_output.initial_std = self.feed_forward_output.initial_std = config.initializer_range / 100
 
-    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None, implementation: str
+    ) -> tuple[Tensor, Tensor | None]:
         """Transform `[batch, sequence, encoder_hidden_size]`; return it with the weights if attention is eager."""
         normed = self.attention_norm(hidden_states)
         heads = (self.config.num_attention_heads, self.head_size)
         query, key, value = (
             project(normed).unflatten(-1, heads).transpose(1, 2) for project in (self.query, self.key, self.value)
         )
-        name = self.config._attn_implementation
         own: dict[str, Any] = {"eager": eager_attention, "sdpa": sdpa_attention}
-        attend = own.get(name) or ALL_ATTENTION_FUNCTIONS[name]
+        attend = own.get(implementation) or ALL_ATTENTION_FUNCTIONS[implementation]
         context, weights = attend(self, query, key, value, attention_mask, scaling=self.head_size**-0.5)
         hidden_states = hidden_states + self.attention_output(context.reshape(hidden_states.shape))
         inner = nn.functional.gelu(self.intermediate(self.feed_forward_norm(hidden_states)))
@@ -161,13 +162,12 @@ class AsteriskModel(PreTrainedModel):
             token_type_ids: Accepted, because tokenizers give it; there are no token types.
             position_ids: Places of the tokens, `[batch, sequence]`; if None, counted over the real tokens.
             inputs_embeds: Vectors of the token table in place of `input_ids`, `[batch, sequence, table width]`.
-            output_attentions: Whether to return the attention weights; takes `attn_implementation="eager"`.
+            output_attentions: Whether to return the attention weights; attention is then eager.
             output_hidden_states: Whether to return the projected token vectors of every layer.
 
         Raises:
             ValueError: If not exactly one of `input_ids` and `inputs_embeds` is given, if the sequence is longer
-                than `max_position_embeddings`, if the mask is not `[batch, sequence]`, or if attention weights
-                are asked of another implementation than eager.
+                than `max_position_embeddings`, or if the mask is not `[batch, sequence]`.
         """
         config = self.config
         if (input_ids is None) == (inputs_embeds is None):
@@ -182,8 +182,6 @@ class AsteriskModel(PreTrainedModel):
             )
         if output_attentions is None:
             output_attentions = config.output_attentions
-        if output_attentions and config._attn_implementation != "eager":
-            raise ValueError('output_attentions: load the model with attn_implementation="eager"')
         if output_hidden_states is None:
             output_hidden_states = config.output_hidden_states
         if attention_mask is None:
@@ -196,7 +194,8 @@ class AsteriskModel(PreTrainedModel):
             position_ids = (attention_mask.long().cumsum(1) - 1).clamp(min=0)
         hidden_states = self.embedding_projection(inputs_embeds) + self.position_embeddings(position_ids)
         mask = attention_mask.to(hidden_states.dtype)
-        if config._attn_implementation == "flash_attention_2":
+        implementation = "eager" if output_attentions else config._attn_implementation
+        if implementation == "flash_attention_2":
             layer_mask = attention_mask
         else:
             # A large finite bias: a row without real tokens must not turn into NaN. Half of the smallest number,
@@ -204,7 +203,7 @@ class AsteriskModel(PreTrainedModel):
             layer_mask = (1.0 - mask[:, None, None, :]) * (torch.finfo(mask.dtype).min / 2)
         states, attentions = [hidden_states], []
         for layer in self.layers:
-            hidden_states, weights = layer(hidden_states, layer_mask)
+            hidden_states, weights = layer(hidden_states, layer_mask, implementation)
             states.append(hidden_states)
             attentions.append(weights)
         last_hidden_state = self.projection(hidden_states)
