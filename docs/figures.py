@@ -154,6 +154,15 @@ def onnx_files() -> str:
     return f"{markdown_table(header, rows)}\n\nThe worst of {state['recipe']['texts'][1]} real texts.\n"
 
 
+def fine_tuning() -> str:
+    """Return the table that scripts/benchmarks/fine_tuning.py has written, with what it says below, and where."""
+    text = (RESULTS / "fine_tuning.md").read_text(encoding="utf-8")
+    _, table, notes, _ = text.split("\n\n")
+    run = read_json(RESULTS / "fine_tuning.json")["run"]
+    notes += f" Trained on {run['cores']} cores ({run['cpu']})."
+    return f"{table}\n\n{textwrap.fill(notes, WIDTH)}\n"
+
+
 def variables() -> str:
     """Lay out the variables of the Makefile with their defaults."""
     makefile = Path("Makefile").read_text(encoding="utf-8")
