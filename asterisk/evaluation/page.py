@@ -32,7 +32,7 @@ NOTES = """In percent. STS-B test and SICK-R all (its 9,927 pairs, which MTEB ca
 of the cosines with human scores, with 95 % bootstrap intervals below. AG News, CLINC150: accuracy of a logistic
 regression, for AG News fitted on one part of the public test file and scored on the other. Paraphrases: average
 precision. Cranfield: nDCG@10. Title to abstract, heading to paragraph: nDCG@10 of titles of papers and headings of
-textbooks, held out of training, over 10,000 passages (`scripts/recipes/wide_text.py`). Download: weights and
+textbooks, held out of training, over 2,500 passages (`scripts/recipes/wide_text.py`). Download: weights and
 tokenizer. Speed: texts per second on all cores, relative to the teacher in PyTorch, fp32, in the same run of the
 benchmark (`benchmark.json`). Quoted rows are from the MTEB results repository, 2026."""
 NAMES = {

@@ -24,7 +24,7 @@ from asterisk.files import atomic_directory, atomic_path
 
 SOURCES = Path(__file__).with_suffix(".tsv")
 HELD_OUT_EVERY = 50
-QUERIES, PASSAGES = 1000, 10_000
+QUERIES, PASSAGES = 1000, 2500
 SETS = {
     "title_abstract": ("arxiv_title_abstract", "arxiv_other_fields", "arxiv_math_title_abstract", "acl_anthology"),
     "heading_paragraph": ("openstax_books",),
