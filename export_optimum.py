@@ -2,11 +2,12 @@
 
     python export_optimum.py --model build/model
 
-Writes model.onnx (fp32, its weights rounded to float16 and stored so) and model_quantized.onnx (INT8, one file for
-every processor; asterisk/export/int8_graph.py). Both graphs have the inputs input_ids and attention_mask and the
-outputs last_hidden_state and sentence_embedding.
+Writes model.onnx (fp32, its weights rounded to float16 and stored so), model_quantized.onnx (INT8, one file for
+every processor; asterisk/export/int8_graph.py) and, by Optimum's ORTQuantizer (asterisk/export/optimum_int8.py),
+model_qint8_avx512_vnni.onnx, model_qint8_arm64.onnx and model_quint8_avx2.onnx; docs/int8.md compares them. All
+graphs have the inputs input_ids and attention_mask and the outputs last_hidden_state and sentence_embedding.
 
-A file is written only after ONNX Runtime has given the vectors of PyTorch with it, on real text.
+The files are written only after ONNX Runtime has given the vectors of PyTorch with each, on real text.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from transformers import PreTrainedTokenizerFast
 import modeling_asterisk
 from asterisk.data.pairs import PairTexts, load_pairs, split_rows
 from asterisk.errors import InputError, first_line, run
-from asterisk.export import calibration, fp32, int8_graph, verification
+from asterisk.export import PROCESSOR_FILES, calibration, fp32, int8_graph, optimum_int8, verification
 from asterisk.export.calibration import build_int8
 from asterisk.export.fp32 import export_fp32
 from asterisk.export.verification import verify
@@ -87,7 +88,7 @@ def is_up_to_date(directory: Path, recipe: dict[str, Any]) -> bool:
 
 
 def main() -> None:
-    """Write and verify both files, unless they are up to date."""
+    """Write and verify the files, unless they are up to date."""
     arguments = parse_arguments()
     started = time.monotonic()
     if min(arguments.calibration_texts, arguments.verification_texts) < 1:
@@ -103,7 +104,7 @@ def main() -> None:
         "data": data_fingerprint,
         "texts": [arguments.calibration_texts, arguments.verification_texts, arguments.seed],
         "float32": arguments.float32,
-        "code": code_fingerprint(modeling_asterisk, calibration, fp32, int8_graph, verification),
+        "code": code_fingerprint(modeling_asterisk, calibration, fp32, int8_graph, optimum_int8, verification),
     }
     directory = arguments.model / "onnx"
     if is_up_to_date(directory, recipe):
@@ -123,12 +124,21 @@ def main() -> None:
     with atomic_directory(directory) as temporary:
         export_fp32(model, temporary / FP32_FILE, halved=not arguments.float32)
         onnx.save(build_int8(model, to_calibrate), temporary / INT8_FILE)
+        ranges = optimum_int8.fit(optimum_int8.prepare(temporary / FP32_FILE), to_calibrate)
+        optimum_int8.quantize_for_processors(temporary / FP32_FILE, ranges, temporary)
         files = {
-            FP32_FILE: verify(temporary / FP32_FILE, to_verify, reference, fp32=True),
-            INT8_FILE: verify(temporary / INT8_FILE, to_verify, reference, fp32=False),
+            name: verify(
+                temporary / name,
+                to_verify,
+                reference,
+                fp32=name == FP32_FILE,
+                invariant=name not in PROCESSOR_FILES,
+            )
+            for name in (FP32_FILE, INT8_FILE, *PROCESSOR_FILES)
         }
         seconds = round(time.monotonic() - started, 1)
-        write_json(temporary / "export_state.json", {"recipe": recipe, "files": files, "seconds": seconds})
+        state = {"recipe": recipe, "files": files, "ranges": ranges, "seconds": seconds}
+        write_json(temporary / "export_state.json", state)
     for name, report in files.items():
         print(
             f"{directory / name}: {report['bytes'] / 1e6:.1f} MB, to PyTorch: largest difference "

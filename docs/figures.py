@@ -148,7 +148,6 @@ def onnx_files() -> str:
             f"{1 - report['min_cosine_batched']:.0e}",
         )
         for name, report in state["files"].items()
-        if (RELEASE / "onnx" / name).is_file()
     ]
     header = ["file", "MB", "worst cosine to PyTorch", "1 - cosine, alone and in a batch, at most"]
     return f"{markdown_table(header, rows)}\n\nThe worst of {state['recipe']['texts'][1]} real texts.\n"

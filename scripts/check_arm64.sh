@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Run the ONNX files on an emulated 64-bit ARM processor, a Raspberry Pi 4's, and compare with this machine's vectors:
+# Run a model's ONNX files on an emulated 64-bit ARM processor, a Raspberry Pi 4's, and compare with this machine's
+# vectors:
 #   scripts/check_arm64.sh MODEL TEXTS [DIRECTORY]
 # TEXTS is a file with one text a line, of which 200 are used; DIRECTORY (build/arm64) keeps the emulated system. It
 # takes Debian with root, to install QEMU and debootstrap, and a few minutes. Emulation says nothing of speed.
@@ -32,26 +33,31 @@ fi
 
 embed='
 import sys
+from pathlib import Path
 import numpy as np
 from asterisk import AsteriskEncoder
 
 model, texts, output = sys.argv[1:]
 lines = open(texts, encoding="utf-8").read().splitlines()[:200]
-for name in ("model", "model_quantized"):
-    np.save(f"{output}_{name}.npy", AsteriskEncoder(model, f"onnx/{name}.onnx", threads=1).encode(lines))
+for file in Path(model, "onnx").glob("*.onnx"):
+    np.save(f"{output}_{file.stem}.npy", AsteriskEncoder(model, f"onnx/{file.name}", threads=1).encode(lines))
 '
 compare='
 import sys
+from pathlib import Path
 import numpy as np
 
-for name in ("model", "model_quantized"):
+others = []
+for name in sorted(file.stem for file in Path(sys.argv[2], "onnx").glob("*.onnx")):
     here, there = (np.load(f"{sys.argv[1]}/{side}_{name}.npy").astype(np.float64) for side in ("here", "arm64"))
     cosines = (here * there).sum(1) / np.linalg.norm(here, axis=1) / np.linalg.norm(there, axis=1)
     print(f"{name}.onnx: {len(cosines)} texts, worst cosine to this machine {cosines.min():.9f}")
     if cosines.min() < 0.999:
-        sys.exit(f"error: {name}.onnx gives other vectors there")
+        others.append(f"{name}.onnx")
+if others:
+    sys.exit("error: other vectors there: " + ", ".join(others))
 '
 "$python" -c "$embed" "$model" "$texts" "$directory/here"
 qemu-aarch64-static -cpu cortex-a72 -L "$root" -E PYTHONPATH="$PWD:$packages" "$root/usr/bin/python3.11" \
     -c "$embed" "$model" "$texts" "$directory/arm64"
-"$python" -c "$compare" "$directory"
+"$python" -c "$compare" "$directory" "$model"

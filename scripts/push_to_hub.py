@@ -4,8 +4,10 @@
     python scripts/push_to_hub.py build/asterisk --repo_id user/asterisk --to release/asterisk
 
 The commit holds the SentenceTransformer files, the safetensors, the model's code, the ONNX files, the results and
-the model card. The directory is opened with every loader first, and refused if one fails or if an INT8 file does
-not give the vectors of PyTorch. Either the whole commit arrives or nothing; unchanged files make no commit.
+the model card. ONNX files for single processors are made if they are not there, as in a clone of this repository;
+a directory is laid out without them. The model is opened with every loader first, and refused if one fails or if
+an INT8 file does not give the vectors of PyTorch. Either the whole commit arrives or nothing; unchanged files make
+no commit.
 """
 
 import argparse
@@ -30,15 +32,12 @@ from asterisk import AsteriskEncoder
 from asterisk.errors import InputError, first_line, run
 from asterisk.evaluation.models import count_parameters, load_forms, load_sentence_transformer
 from asterisk.evaluation.results import main_scores
+from asterisk.export import PROCESSOR_FILES
 from asterisk.files import atomic_directory, fingerprint, read_json
 from asterisk.training.saving import name_classes
 
 TEMPLATE = Path(__file__).parent.parent / "model_card.md"
 SOURCES = Path(__file__).parent / "recipes" / "text_sources.tsv"
-DEFAULT_FILE = "onnx/model_quantized.onnx"
-# sentence-transformers' names for one processor each. On the Hub, which stores equal files once, they are the same
-# file; a clone of this repository has it once.
-PROCESSOR_NAMES = tuple(f"onnx/model_{name}.onnx" for name in ("qint8_avx512_vnni", "qint8_arm64", "quint8_avx2"))
 REQUIRED = (
     "config.json",
     "model.safetensors",
@@ -50,7 +49,7 @@ REQUIRED = (
     "modeling_asterisk.py",
     "configuration_asterisk.py",
     "onnx/model.onnx",
-    DEFAULT_FILE,
+    "onnx/model_quantized.onnx",
     "onnx/export_state.json",
 )
 SENTENCES = [
@@ -71,7 +70,29 @@ TASK_TYPES = {
 KNOWN_TEACHERS = {"53aa51172d142c89": "sentence-transformers/all-MiniLM-L6-v2"}
 
 
-def loaders(model: Path) -> dict[str, tuple[float, Callable[[], np.ndarray]]]:
+def processor_files(model: Path, scratch: Path) -> dict[str, Path]:
+    """Return the ONNX files for single processors by their paths in the repository, made in `scratch` if need be.
+
+    Raises:
+        InputError: If they cannot be made.
+    """
+    directory = model / "onnx"
+    if not all((directory / name).is_file() for name in PROCESSOR_FILES):
+        from asterisk.export.optimum_int8 import quantize_for_processors
+
+        try:
+            ranges = read_json(directory / "export_state.json")["ranges"]
+            quantize_for_processors(directory / "model.onnx", ranges, scratch)
+        except Exception as error:
+            raise InputError(
+                f"{model}: no ONNX files for single processors, and none can be made from onnx/model.onnx and "
+                f"onnx/export_state.json ({first_line(error)}); not pushed: export it again with export_optimum.py"
+            ) from error
+        directory = scratch
+    return {f"onnx/{name}": directory / name for name in PROCESSOR_FILES}
+
+
+def loaders(model: Path, onnx_files: dict[str, Path]) -> dict[str, tuple[float, Callable[[], np.ndarray]]]:
     """Return, by name, each way to embed `SENTENCES` and its least cosine to PyTorch."""
 
     def sentence_transformer() -> np.ndarray:
@@ -87,29 +108,31 @@ def loaders(model: Path) -> dict[str, tuple[float, Callable[[], np.ndarray]]]:
         total = (session(**inputs).last_hidden_state * inputs["attention_mask"][..., None]).sum(1)
         return total / np.linalg.norm(total, axis=1, keepdims=True)
 
-    def onnx_file(name: str) -> np.ndarray:
-        return AsteriskEncoder(str(model), name).encode(SENTENCES)
+    def onnx_file(path: Path) -> np.ndarray:
+        return AsteriskEncoder(str(model), str(path.resolve())).encode(SENTENCES)
 
     found: dict[str, tuple[float, Callable[[], np.ndarray]]]
     found = {"SentenceTransformer": (0.99999, sentence_transformer), "ORTModel": (0.99999, ort_model)}
-    for file in sorted((model / "onnx").glob("*.onnx")):
-        name = f"onnx/{file.name}"
-        threshold = 0.99999 if file.name == "model.onnx" else 0.99
-        found[name] = threshold, partial(onnx_file, name)
+    for name, path in onnx_files.items():
+        found[name] = 0.99999 if path.name == "model.onnx" else 0.99, partial(onnx_file, path)
     return found
 
 
-def check_model(model: Path) -> None:
-    """Open the directory with every loader and compare the vectors with those of `AutoModel`.
-
-    Raises:
-        InputError: If a file is missing, a loader fails, or its vectors are others.
-    """
+def check_complete(model: Path) -> None:
+    """Raise an `InputError` if the directory lacks a file."""
     for name in REQUIRED:
         if not (model / name).is_file():
             raise InputError(f"{model / name}: no such file; train and export the model before pushing it")
     if not read_json(model / "onnx" / "export_state.json").get("files"):
         raise InputError(f"{model}: onnx/export_state.json is damaged; export the model again")
+
+
+def check_vectors(model: Path, onnx_files: dict[str, Path]) -> None:
+    """Open the directory with every loader and compare the vectors with those of `AutoModel`.
+
+    Raises:
+        InputError: If a loader fails, or its vectors are others.
+    """
     import torch
     from transformers import AutoModel, AutoTokenizer
 
@@ -121,7 +144,7 @@ def check_model(model: Path) -> None:
             reference = AutoModel.from_pretrained(model, trust_remote_code=True).eval()(**inputs)
     except Exception as error:
         raise InputError(f"{model}: AutoModel cannot load it ({first_line(error)}); not pushed") from error
-    for name, (threshold, embed) in loaders(model).items():
+    for name, (threshold, embed) in loaders(model, onnx_files).items():
         try:
             vectors = embed()
         except Exception as error:
@@ -325,26 +348,32 @@ def main() -> None:
     if arguments.to and arguments.to.exists() and not (arguments.to / "modules.json").is_file():
         raise InputError(f"--to {arguments.to}: exists and holds no model; choose another directory")
     name_classes(arguments.model)
-    check_model(arguments.model)
+    check_complete(arguments.model)
     name = arguments.model.resolve().name
     figures = sorted(arguments.results.glob(f"{name}.*"))
     if not figures:
         print(f"{arguments.results}: no figures of {name} here, so the card has none; see --results")
-    files = collect_files(arguments.model, arguments.results, arguments.repo_id)
-    if not arguments.to:  # what a clone has elsewhere or once
-        files |= {f"results/{path.name}": path for path in [*figures, *arguments.results.glob("benchmark.*")]}
-        files |= dict.fromkeys(PROCESSOR_NAMES, files[DEFAULT_FILE])
-    sizes = {n: len(c) if isinstance(c, bytes) else c.stat().st_size for n, c in files.items()}
-    for name, size in sizes.items():
-        print(f"{size / 1e6:9.3f} MB  {name}")
-    print(f"{sum(sizes.values()) / 1e6:9.3f} MB  in {len(files)} files")
-    if arguments.to:
-        with atomic_directory(arguments.to.resolve()) as directory:
-            lay_out(files, directory)
-    elif not arguments.dry_run:
-        with tempfile.TemporaryDirectory() as scratch:
-            lay_out(files, Path(scratch))
-            print(push(Path(scratch), arguments))
+    with tempfile.TemporaryDirectory() as scratch:
+        onnx_files = {f"onnx/{path.name}": path for path in sorted((arguments.model / "onnx").glob("*.onnx"))}
+        if not arguments.to:
+            onnx_files |= processor_files(arguments.model, Path(scratch))
+        check_vectors(arguments.model, onnx_files)
+        files = collect_files(arguments.model, arguments.results, arguments.repo_id) | onnx_files
+        if arguments.to:  # a clone has no more than it needs
+            files = {name: content for name, content in files.items() if Path(name).name not in PROCESSOR_FILES}
+        else:
+            files |= {f"results/{path.name}": path for path in [*figures, *arguments.results.glob("benchmark.*")]}
+        sizes = {n: len(c) if isinstance(c, bytes) else c.stat().st_size for n, c in files.items()}
+        for name, size in sizes.items():
+            print(f"{size / 1e6:9.3f} MB  {name}")
+        print(f"{sum(sizes.values()) / 1e6:9.3f} MB  in {len(files)} files")
+        if arguments.to:
+            with atomic_directory(arguments.to.resolve()) as directory:
+                lay_out(files, directory)
+        elif not arguments.dry_run:
+            commit = Path(scratch, "commit")
+            lay_out(files, commit)
+            print(push(commit, arguments))
 
 
 if __name__ == "__main__":

@@ -13,11 +13,13 @@ from onnx import numpy_helper
 from transformers import AutoTokenizer
 
 from asterisk.evaluation.models import count_parameters
-from asterisk.export import verification
+from asterisk.export import PROCESSOR_FILES, optimum_int8, verification
 from asterisk.export.calibration import build_int8
+from asterisk.export.fp32 import export_fp32
 from modeling_asterisk import AsteriskConfig, AsteriskModel
 
-FILES = ("model.onnx", "model_quantized.onnx")
+INVARIANT_FILES = ("model.onnx", "model_quantized.onnx")
+FILES = (*INVARIANT_FILES, *PROCESSOR_FILES)
 TEXTS = [text for pair in invent_pairs(40, seed=1) for text in pair.values() if text]
 TEXTS += ["", "otter", "an entirely unknown zebra 🦓 xylophone", " ".join(TEXTS)]
 
@@ -82,7 +84,7 @@ def test_vectors_are_pytorchs(session, tokens, expected):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", INVARIANT_FILES)
 def test_padding_and_batch_mates_do_not_matter(exported, tokens, name, threads):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -97,8 +99,9 @@ def test_padding_and_batch_mates_do_not_matter(exported, tokens, name, threads):
     assert np.abs(np.take_along_axis(similarity, nearest, axis=1) - np.sort(similarity)[:, -10:]).max() < 1e-6
 
 
-def test_activation_ranges_are_fixed(exported):
-    operators = {node.op_type for node in onnx.load(exported / "onnx" / "model_quantized.onnx").graph.node}
+@pytest.mark.parametrize("name", FILES[1:])
+def test_activation_ranges_are_fixed(exported, name):
+    operators = {node.op_type for node in onnx.load(exported / "onnx" / name).graph.node}
     assert "QuantizeLinear" in operators
     assert "DynamicQuantizeLinear" not in operators, "its range is that of the whole batch"
 
@@ -113,20 +116,53 @@ def test_weights_cannot_overflow_16_bits(exported):
     assert all(2 * 255 * np.abs(weight).max() < 2**15 for weight in weights)
 
 
-def test_int8_graph_without_projection_of_the_table():
+@pytest.mark.parametrize("name", PROCESSOR_FILES)
+def test_ortquantizer_has_quantised_the_products_and_both_tables(exported, name):
+    graph = onnx.load(exported / "onnx" / name).graph
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    stored = {node.input[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
+    assert {"token_embeddings.weight_quantized", "position_embeddings.weight_quantized"} <= stored.keys()
+    products = {node.name: node for node in graph.node if node.op_type == "MatMul"}
+    weights = {
+        product: stored.get(f"{node.input[1].removesuffix('_DequantizeLinear_Output')}_quantized")
+        for product, node in products.items()
+    }
+    quantised = {product: node for product, node in weights.items() if node is not None}
+    assert len(quantised) == 2 * 6
+    assert {"/embedding_projection/MatMul", "/projection/MatMul"} <= products.keys() - quantised.keys()
+    for node in quantised.values():
+        weight, scale, zero = (constants[tensor].astype(np.float64) for tensor in node.input)
+        assert scale.shape == weight.shape[1:], "a scale for each column"
+        assert 60 <= np.abs(weight - zero).max() <= 64, "seven bits"
+
+
+def test_one_file_serves_vnni_and_arm(exported):
+    vnni, arm64, avx2 = ((exported / "onnx" / name).read_bytes() for name in PROCESSOR_FILES)
+    assert vnni == arm64 != avx2
+
+
+@pytest.mark.parametrize("table_width", [None, 16])
+def test_int8_of_rows_of_unequal_length(table_width, tmp_path):
+    """The vectors of frequent words are short, those of rare words long."""
     torch.manual_seed(0)
     config = AsteriskConfig(
-        vocab_size=50, embedding_size=None, encoder_hidden_size=24, num_attention_heads=3, hidden_size=8
+        vocab_size=50, embedding_size=table_width, encoder_hidden_size=24, num_attention_heads=3, hidden_size=8
     )
     model = AsteriskModel(config).eval()
     for parameter in model.parameters():  # small as they start, the layers would do nothing
         parameter.data.normal_(std=0.3)
-    rows = [list(range(i, 2 * i + 3)) for i in range(12)]
+    model.token_embeddings.weight.data *= torch.logspace(-2, 1, 50)[:, None]
+    model.position_embeddings.weight.data *= 0.01
+    rows = [list(range(4 * i, 4 * i + 3)) for i in range(12)]
     with torch.no_grad():
         expected = np.concatenate([model(torch.tensor([row])).sentence_embedding.numpy() for row in rows])
-    graph = build_int8(model, rows)
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
-    assert cosines(embed(session, rows)[1], expected).min() > 0.99
+    onnx.save(build_int8(model, rows), tmp_path / "model_quantized.onnx")
+    export_fp32(model, tmp_path / "model.onnx", halved=True)
+    ranges = optimum_int8.fit(optimum_int8.prepare(tmp_path / "model.onnx"), rows)
+    optimum_int8.quantize_for_processors(tmp_path / "model.onnx", ranges, tmp_path)
+    for name in FILES:
+        session = onnxruntime.InferenceSession(tmp_path / name, providers=["CPUExecutionProvider"])
+        assert cosines(embed(session, rows)[1], expected).min() > 0.99, name
 
 
 def test_mean_of_last_hidden_state_is_the_embedding(session, tokens):
@@ -144,7 +180,7 @@ def test_weights_take_two_bytes_and_one_byte(exported):
     assert sorted(sizes) == sorted(FILES)
     parameters, _ = count_parameters(exported / "model.safetensors")
     assert sizes["model.onnx"] < 2.3 * parameters
-    assert sizes["model_quantized.onnx"] < 1.3 * parameters
+    assert all(sizes[name] < 1.3 * parameters for name in FILES[1:])
     files = json.loads((exported / "onnx" / "export_state.json").read_text())["files"]
     assert {name: report["bytes"] for name, report in files.items()} == sizes
 

@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard, metadata_load
 
 from asterisk import AsteriskEncoder
 from asterisk.evaluation.results import main_scores
+from asterisk.export import PROCESSOR_FILES
 
 REPO = "user/asterisk"
 LOADERS = {
@@ -24,9 +25,15 @@ vectors = model(**tokenizer(TEXTS, padding=True, return_tensors="pt")).sentence_
 from sentence_transformers import SentenceTransformer
 vectors = SentenceTransformer(NAME, trust_remote_code=True, device="cpu").encode(TEXTS)
 """,
-    "SentenceTransformer, ONNX": """
+    "AsteriskEncoder, INT8": """
+from asterisk import AsteriskEncoder
+vectors = AsteriskEncoder(NAME).encode(TEXTS)
+""",
+}
+ONNX_LOADERS = {
+    "SentenceTransformer": """
 from sentence_transformers import SentenceTransformer
-options = {"file_name": "onnx/model_qint8_avx512_vnni.onnx"}
+options = {"file_name": "onnx/FILE"}
 vectors = SentenceTransformer(NAME, backend="onnx", trust_remote_code=True, model_kwargs=options).encode(TEXTS)
 """,
     "ORTModelForFeatureExtraction": """
@@ -35,20 +42,19 @@ from optimum.onnxruntime import ORTModelForFeatureExtraction
 from transformers import AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained(NAME)
 model = ORTModelForFeatureExtraction.from_pretrained(
-    NAME, subfolder="onnx", file_name="model.onnx", trust_remote_code=True
+    NAME, subfolder="onnx", file_name="FILE", trust_remote_code=True
 )
 inputs = tokenizer(TEXTS, padding=True, return_tensors="np")
 vectors = (model(**inputs).last_hidden_state * inputs["attention_mask"][..., None]).sum(1)
 vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
 """,
-    "AsteriskEncoder": """
-from asterisk import AsteriskEncoder
-vectors = AsteriskEncoder(NAME).encode(TEXTS)
-""",
 }
+for file in ("model.onnx", *PROCESSOR_FILES):
+    for name, code in ONNX_LOADERS.items():
+        LOADERS[f"{name}, {'fp32' if file == 'model.onnx' else f'INT8: {file}'}"] = code.replace("FILE", file)
 TEXTS = ["a heron waits by the mill", "", "rain on the roof"]
 INT8 = ("onnx_int8", 32, "float32")
-PROCESSOR_NAMES = {f"onnx/model_{name}.onnx" for name in ("qint8_avx512_vnni", "qint8_arm64", "quint8_avx2")}
+PROCESSOR_NAMES = {f"onnx/{name}" for name in PROCESSOR_FILES}
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +98,9 @@ def changed(exported, tmp_path):
 
 def test_commit_holds_the_model(pushed, exported):
     files = pushed.files(REPO)
-    for name in ("model.safetensors", "modeling_asterisk.py", "1_Pooling/config.json", "onnx/model.onnx"):
+    plain = ("model.safetensors", "modeling_asterisk.py", "1_Pooling/config.json", "onnx/model.onnx")
+    for name in (*plain, *PROCESSOR_NAMES):
         assert files[name] == (exported / name).read_bytes()
-    for name in PROCESSOR_NAMES:
-        assert files[name] == files["onnx/model_quantized.onnx"]
     assert "results/model.json" in files
     assert str(exported) not in files["README.md"].decode() + files["training_state.json"].decode()
 
@@ -109,6 +114,33 @@ def test_files_laid_out_are_those_pushed_once_each(pushed, push, exported, tmp_p
         for name, content in pushed.files(REPO).items()
         if name not in PROCESSOR_NAMES and not name.startswith("results/")
     }
+
+
+@pytest.fixture
+def cloned(push, exported, tmp_path):
+    """The model as a clone of the repository has it."""
+    assert push(exported, "--to", tmp_path / "model").code == 0
+    return tmp_path / "model"
+
+
+def test_a_clone_pushes_the_same_files_for_processors(pushed, push, exported, cloned):
+    done = push(cloned, "--revision", "clone")
+    assert done.code == 0, done.err
+    files = pushed.files(REPO, "clone")
+    assert {name: files[name] for name in PROCESSOR_NAMES} == {
+        name: (exported / name).read_bytes() for name in PROCESSOR_NAMES
+    }
+    assert not any((cloned / name).exists() for name in PROCESSOR_NAMES)
+
+
+def test_a_clone_without_ranges_is_refused(hub, push, cloned):
+    state = cloned / "onnx" / "export_state.json"
+    state.write_text(json.dumps({"recipe": {}, "files": json.loads(state.read_text())["files"]}))
+    requests = hub.requests
+    done = push(cloned)
+    assert done.code == 2
+    assert "export it again with export_optimum.py" in done.err.splitlines()[-1]
+    assert hub.requests == requests
 
 
 def test_model_card(pushed, tmp_path, results):
@@ -136,8 +168,7 @@ def test_every_loader_finds_the_model_by_name(pushed, exported, python, tmp_path
     assert result.returncode == 0, result.stderr
     expected = AsteriskEncoder(str(exported), "onnx/model.onnx").encode(TEXTS)
     for name, vectors in json.loads(result.stdout.splitlines()[-1]).items():
-        int8 = name in ("SentenceTransformer, ONNX", "AsteriskEncoder")
-        assert (np.array(vectors) * expected).sum(1).min() >= (0.99 if int8 else 0.99999), name
+        assert (np.array(vectors) * expected).sum(1).min() >= (0.99 if "INT8" in name else 0.99999), name
 
 
 @pytest.mark.slow
