@@ -1,7 +1,7 @@
 """The INT8 form of the model: an ONNX graph, built operator by operator from PyTorch's weights.
 
-What it is built for, in this order: a text's vector does not depend on the other texts of its batch; it is close to
-PyTorch's, on every processor; it is fast.
+What it is built for, in this order: a text's vector does not depend on the other texts of its batch; it is close
+to PyTorch's, on every processor; it is fast.
 
 - Activation ranges are fixed in advance. Ranges taken at run time over a whole batch, the usual dynamic
   quantisation, make a text's vector depend on its neighbours and on padding.

