@@ -16,7 +16,7 @@ Mode = Literal["hybrid", "semantic", "words"]
 # How many passages the signs choose for the vectors to rank again, and how many of each ranking are fused.
 CANDIDATES, DEPTH = 1000, 200
 # Reciprocal rank fusion: the constant that is added to ranks, and the share of the ranking by words.
-RANK_CONSTANT, WORDS_SHARE = 10.0, 0.5
+RANK_CONSTANT, WORDS_SHARE = 3.0, 0.5
 # Of bm25: a word in the title, in a heading, in the text.
 COLUMN_WEIGHTS = (1.0, 1.0, 1.0)
 # Nearly every passage has them: looking them up takes long and tells nothing.
