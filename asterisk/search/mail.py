@@ -47,9 +47,10 @@ def body_blocks(message: EmailMessage, place: str) -> Iterator[Block]:
     except (LookupError, UnicodeError):  # a character set that Python does not know
         text = (body.get_payload(decode=True) or b"").decode("utf-8", "replace")  # type: ignore[union-attr]
     if body.get_content_subtype() == "html":
-        from asterisk.search.html import html_blocks
+        from asterisk.search.html import html_blocks, whole_page
 
-        yield from (Block(block.text, block.headings, place=place) for block in html_blocks(text))
+        blocks = html_blocks(whole_page(text.encode("utf-8", "replace")).decode())
+        yield from (Block(block.text, block.headings, place=place) for block in blocks)
     else:
         yield from paragraphs(text, place, numbered=False)
 
