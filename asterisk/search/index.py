@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 SNIPPET_TOKENS = 40
 HIT = """
-    select files.path, line, place, documents.title, words.headings, words.text, tags, date, url
+    select files.path, line, place, documents.title, words.headings, words.text, tags,
+    coalesce(date, modified), url
     from passages join documents on documents.id = document join files on files.id = file
     join words on words.rowid = passages.id where passages.id = ?
 """

@@ -14,7 +14,7 @@ from asterisk.encoder import AsteriskEncoder
 from asterisk.search.documents import Document, Unreadable
 from asterisk.search.passages import Passage, cut
 from asterisk.search.sources import Found, Source, find, read
-from asterisk.search.store import Known, Store, entry, new_attempt
+from asterisk.search.store import Known, State, Store, entry, new_attempt
 
 # So many passages are embedded together: enough for batches of like length, few enough for any memory.
 BLOCK = 1024
@@ -56,7 +56,7 @@ class Reading:
     """A file that is being read, and its documents that wait to be embedded."""
 
     source: Source
-    hash: bytes
+    state: State
     attempt: int = field(default_factory=new_attempt)
     waiting: list[tuple[Document, list[Passage]]] = field(default_factory=list)
     done: bool = False
@@ -107,14 +107,15 @@ class Indexer:
         try:
             data = source.content()
             digest = hash_of(source, data)
+            state = State(source.stamp, source.modified, digest)
             if before is not None and before.hash == digest:
-                self.store.set_stamp(before, source.stamp)
+                self.store.move(before, source.path, state)
                 self.report.unchanged += 1
             elif before is None and (former := gone.pop(digest, None)):
-                self.store.rename(former, source.path, source.stamp)
+                self.store.move(former, source.path, state)
                 self.report.renamed += 1
             else:
-                self.read(Reading(source, digest), data)
+                self.read(Reading(source, state), data)
                 self.report.added += before is None
                 self.report.changed += before is not None
         except (Unreadable, OSError) as error:
@@ -124,8 +125,6 @@ class Indexer:
         """Cut a file's documents into passages; embed those that wait once they are enough."""
         self.readings.append(reading)
         for document in read(reading.source, data):
-            if document.date is None:
-                document.date = reading.source.modified
             passages = cut(document, self.encoder.tokenizer)
             if sum(len(waiting) for other in self.readings for _, waiting in other.waiting) >= BLOCK:
                 self.flush()
@@ -135,13 +134,12 @@ class Indexer:
     def skip(self, source: Source, error: Unreadable | OSError) -> None:
         """Leave a file out; what could not be opened is tried again next time."""
         self.readings = [reading for reading in self.readings if reading.source is not source]
-        stamp: str | None
         if isinstance(error, OSError):
-            stamp, reason = None, (error.strerror or "cannot be read").lower()
+            state = State(reason=(error.strerror or "cannot be read").lower())
         else:
-            stamp, reason = source.stamp, str(error)
-        self.report.skipped[source.path] = reason
-        self.store.skip(source.path, stamp, reason)
+            state = State(source.stamp, source.modified, reason=str(error))
+        self.report.skipped[source.path] = state.reason or ""
+        self.store.skip(source.path, state)
 
     def flush(self) -> None:
         """Embed and write what waits."""
@@ -159,7 +157,7 @@ class Indexer:
                 for document, passages in reading.waiting
             ]
             self.report.passages += sum(len(entries) for _, entries in documents)
-            state = (reading.source.stamp, reading.hash) if reading.done else None
+            state = reading.state if reading.done else None
             self.store.write(reading.source.path, reading.attempt, documents, state)
             reading.waiting = []
         self.readings = [reading for reading in self.readings if not reading.done]

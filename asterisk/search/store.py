@@ -37,9 +37,10 @@ create table roots(path blob primary key) without rowid;
 create table files(
     id integer primary key,
     path blob not null unique,
-    stamp text,   -- changes with the file; null: to be read again
-    hash blob,    -- of its content
-    reason text   -- why it was left out
+    stamp text,     -- changes with the file; null: to be read again
+    modified real,  -- seconds since 1970
+    hash blob,      -- of its content
+    reason text     -- why it was left out
 );
 create table documents(
     id integer primary key,
@@ -48,7 +49,7 @@ create table documents(
     title text not null,
     named_by_file integer not null,  -- whether the title is the file's name
     tags text not null,              -- a JSON list
-    date real,
+    date real,                       -- null: that of the file
     url text not null
 );
 create index documents_file on documents(file);
@@ -65,6 +66,16 @@ create index passages_hash on passages(hash);
 create virtual table words using fts5(title, headings, text, tokenize='porter unicode61 remove_diacritics 2');
 create virtual table signs using vec0(id integer primary key, vector bit[{dim}]);
 """
+
+
+@dataclass(frozen=True)
+class State:
+    """What is known of a file when it has been read or left out; a file without a stamp is read again."""
+
+    stamp: str | None = None
+    modified: float | None = None
+    hash: bytes | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -109,7 +120,7 @@ class Filter:
             )
             values += [name, len(name) + 1, f"{name}/"]  # Obsidian's tags are nested
         if self.since is not None:
-            conditions.append("documents.date >= ?")
+            conditions.append("coalesce(documents.date, files.modified) >= ?")
             values.append(self.since)
         return " and ".join(conditions), values
 
@@ -243,32 +254,30 @@ class Store:
         found = (Known(id, Path(os.fsdecode(path)), *rest) for id, path, *rest in rows)
         return {known.path: known for known in found}
 
-    def set_state(self, path: Path, stamp: str | None, hash: bytes | None, reason: str | None = None) -> int:
+    def set_state(self, path: Path, state: State) -> int:
         """Write down the state of a file, known or new; return its number. Runs in the caller's transaction."""
         sql = """
-            insert into files(path, stamp, hash, reason) values(?, ?, ?, ?)
+            insert into files(path, stamp, modified, hash, reason) values(?, ?, ?, ?, ?)
             on conflict(path) do update set
-                stamp = excluded.stamp, hash = excluded.hash, reason = excluded.reason
+                stamp = excluded.stamp, modified = excluded.modified,
+                hash = excluded.hash, reason = excluded.reason
             returning id
         """
-        return int(self.connection.execute(sql, (os.fsencode(path), stamp, hash, reason)).get)
+        values = (os.fsencode(path), state.stamp, state.modified, state.hash, state.reason)
+        return int(self.connection.execute(sql, values).get)
 
-    def set_stamp(self, known: Known, stamp: str) -> None:
-        """Write down that a file whose stamp has changed has the same content."""
-        with self.transaction() as connection:
-            connection.execute("update files set stamp = ? where id = ?", (stamp, known.id))
-
-    def skip(self, path: Path, stamp: str | None, reason: str) -> None:
+    def skip(self, path: Path, state: State) -> None:
         """Write down why a file is left out, and forget what it held."""
         with self.transaction():
-            self.delete_documents("file = ?", (self.set_state(path, stamp, None, reason),))
+            self.delete_documents("file = ?", (self.set_state(path, state),))
 
-    def rename(self, known: Known, path: Path, stamp: str) -> None:
-        """Give a file its new place; its vectors stay."""
+    def move(self, known: Known, path: Path, state: State) -> None:
+        """Write down the new place or time of a file with the same content; its vectors stay."""
         name = os.fsencode(path.stem).decode("utf-8", "replace")
         with self.transaction() as connection:
             connection.execute(
-                "update files set path = ?, stamp = ? where id = ?", (os.fsencode(path), stamp, known.id)
+                "update files set path = ?, stamp = ?, modified = ? where id = ?",
+                (os.fsencode(path), state.stamp, state.modified, known.id),
             )
             connection.execute(
                 """update words set title = ? where rowid in (
@@ -297,7 +306,7 @@ class Store:
         path: Path,
         attempt: int,
         documents: list[tuple[Document, list[Entry]]],
-        state: tuple[str, bytes] | None,
+        state: State | None,
     ) -> None:
         """Add documents of a file, in one transaction.
 
@@ -305,19 +314,19 @@ class Store:
             path: The file.
             attempt: A number that the parts of one reading share.
             documents: The documents and their passages.
-            state: Stamp and hash of the file with its last part, before that None.
+            state: The state of the file, with its last part; before that None.
         """
         with self.transaction() as connection:
             before = connection.execute(
                 "select stamp, hash from files where path = ?", (os.fsencode(path),)
             ).fetchone()
-            file = self.set_state(path, *(state or (None, None)))
-            if state is not None and before == state:  # another process has just read it
+            file = self.set_state(path, state or State())
+            if state and before == (state.stamp, state.hash):  # another process has just read it
                 self.delete_documents("file = ? and attempt = ?", (file, attempt))
                 return
             for document, entries in documents:
                 self.insert_document(file, attempt, document, entries)
-            if state is not None:
+            if state:
                 self.delete_documents("file = ? and attempt <> ?", (file, attempt))
 
     def insert_document(self, file: int, attempt: int, document: Document, entries: list[Entry]) -> None:
