@@ -336,7 +336,7 @@ def print_hits(hits: list[Hit], query: str) -> None:
 def command() -> None:
     """Run the command line; a mistake in it is one line, as any other of the user."""
     try:
-        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], prog_name="asterisk", standalone_mode=False)
     except typer.Abort as error:
         raise KeyboardInterrupt from error
     except Exception as error:

@@ -59,6 +59,7 @@ class Reading:
     state: State
     attempt: int = field(default_factory=new_attempt)
     waiting: list[tuple[Document, list[Passage]]] = field(default_factory=list)
+    written: int = 0  # documents of it
     done: bool = False
 
 
@@ -158,7 +159,8 @@ class Indexer:
             ]
             self.report.passages += sum(len(entries) for _, entries in documents)
             state = reading.state if reading.done else None
-            self.store.write(reading.source.path, reading.attempt, documents, state)
+            self.store.write(reading.source.path, reading.attempt, reading.written, documents, state)
+            reading.written += len(documents)
             reading.waiting = []
         self.readings = [reading for reading in self.readings if not reading.done]
 

@@ -305,25 +305,32 @@ class Store:
         self,
         path: Path,
         attempt: int,
+        earlier: int,
         documents: list[tuple[Document, list[Entry]]],
         state: State | None,
     ) -> None:
         """Add documents of a file, in one transaction.
 
+        If another process has finished the same file meanwhile, its documents stay and those of this attempt go.
+
         Args:
             path: The file.
             attempt: A number that the parts of one reading share.
+            earlier: How many documents the earlier parts of it had.
             documents: The documents and their passages.
             state: The state of the file, with its last part; before that None.
         """
         with self.transaction() as connection:
             before = connection.execute(
-                "select stamp, hash from files where path = ?", (os.fsencode(path),)
+                "select id, stamp, hash from files where path = ?", (os.fsencode(path),)
             ).fetchone()
-            file = self.set_state(path, state or State())
-            if state and before == (state.stamp, state.hash):  # another process has just read it
-                self.delete_documents("file = ? and attempt = ?", (file, attempt))
+            own = (before and before[0], attempt)
+            count = connection.execute("select count(*) from documents where file = ? and attempt = ?", own).get
+            if count != earlier or (state and before and before[1:] == (state.stamp, state.hash)):
+                self.delete_documents("file = ? and attempt = ?", own)
                 return
+            begun = before[0] if before and earlier and not state else None
+            file = begun or self.set_state(path, state or State())
             for document, entries in documents:
                 self.insert_document(file, attempt, document, entries)
             if state:
