@@ -93,7 +93,12 @@ def best_passages(passages: Iterable[Ranked]) -> list[Ranked]:
     return list(documents.values())
 
 
-def fuse(by_words: list[Ranked], by_vector: list[Ranked]) -> list[Ranked]:
+def fuse(
+    by_words: list[Ranked],
+    by_vector: list[Ranked],
+    constant: float = RANK_CONSTANT,
+    words_share: float = WORDS_SHARE,
+) -> list[Ranked]:
     """Fuse two rankings of documents by reciprocal rank; first in both is 1.
 
     Shown is the passage of the ranking in which the document is higher.
@@ -101,10 +106,10 @@ def fuse(by_words: list[Ranked], by_vector: list[Ranked]) -> list[Ranked]:
     scores: dict[int, float] = {}
     shown: dict[int, tuple[int, int]] = {}
     similar = {ranked.document: ranked.cosine for ranked in by_vector}
-    for share, ranking in ((1 - WORDS_SHARE, by_vector), (WORDS_SHARE, by_words)):
+    for share, ranking in ((1 - words_share, by_vector), (words_share, by_words)):
         for rank, ranked in enumerate(ranking, start=1):
             document = ranked.document
-            scores[document] = scores.get(document, 0.0) + share * (RANK_CONSTANT + 1) / (RANK_CONSTANT + rank)
+            scores[document] = scores.get(document, 0.0) + share * (constant + 1) / (constant + rank)
             shown[document] = min(shown.get(document, (rank, ranked.passage)), (rank, ranked.passage))
     order = sorted(scores, key=lambda document: -scores[document])
     return [Ranked(document, shown[document][1], scores[document], similar.get(document)) for document in order]
