@@ -155,16 +155,14 @@ def index(
     opened = open_index(index, model, threads)
     from asterisk.search.terminal import report_lines
 
-    def update(*paths: Path) -> None:
-        for line in report_lines(opened.index(*paths, progress=sys.stderr.isatty())):
-            typer.echo(line)
-
-    update(*(roots or []))
+    report = opened.index(*(roots or []), progress=sys.stderr.isatty())
+    typer.echo("\n".join(report_lines(report)))
     if watch:
         from asterisk.search.watch import changed_roots
 
         for changed in changed_roots(opened):
-            update(*changed)
+            if (report := opened.index(*changed)).touched:
+                typer.echo("\n".join(report_lines(report)))
 
 
 @app.command(
@@ -261,6 +259,30 @@ def prune(
 ) -> None:
     """Forget what is no longer there, and give back its space."""
     typer.echo(f"{open_index(index).prune(*(roots or [])):,} files forgotten")
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  asterisk serve
+  curl "http://127.0.0.1:8737/search?q=boiler&limit=3"
+  curl http://127.0.0.1:8737/v1/embeddings -d '{"input": ["a text", "another"]}'
+"""
+)
+def serve(
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="The port; 0 takes a free one.")] = 8737,
+    allow_origin: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="Let pages from there ask, too.")
+    ] = None,
+    index: IndexOption = None,
+    model: ModelOption = None,
+    threads: ThreadsOption = 0,
+) -> None:
+    """Answer other programs on this machine: /search, and /v1/embeddings in the shape of OpenAI's."""
+    opened = open_index(index, model, threads)
+    from asterisk.search.serve import serve as run_server
+
+    run_server(opened, port, allow_origin or [], lambda address: typer.echo(f"serving {address}"))
 
 
 def checked_query(text: str) -> str:

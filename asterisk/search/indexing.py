@@ -50,6 +50,11 @@ class Report:
     skipped: dict[Path, str] = field(default_factory=dict)
     missing: list[Path] = field(default_factory=list)
 
+    @property
+    def touched(self) -> bool:
+        """Whether anything was written apart from skipped files."""
+        return bool(self.added or self.changed or self.renamed or self.removed)
+
 
 @dataclass
 class Reading:

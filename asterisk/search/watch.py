@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import typer
 from watchfiles import Change, watch
 
 from asterisk.search.index import Index
 
 NICENESS = 10
+# It tells of Ctrl-C, which is how a watch ends.
+logging.getLogger("watchfiles").setLevel(logging.ERROR)
 
 
 def changed_roots(index: Index) -> Iterator[list[Path]]:
@@ -18,11 +22,16 @@ def changed_roots(index: Index) -> Iterator[list[Path]]:
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     roots = [root for root in index.store(need_model=False).roots() if root.exists()]
+    typer.echo(f"watching {len(roots)} places; Ctrl-C ends it")
     own = os.fspath(index.path.resolve())
 
     def wanted(_change: Change, path: str) -> bool:
         return not path.startswith(own)  # with it its -wal and -shm
 
-    for changes in watch(*roots, watch_filter=wanted, raise_interrupt=False):
+    due = roots  # what changed before the watch began
+    for changes in watch(*roots, watch_filter=wanted, yield_on_timeout=True, raise_interrupt=False):
         paths = [Path(path) for _, path in changes]
-        yield [root for root in roots if any(path.is_relative_to(root) for path in paths)]
+        due += [root for root in roots if any(path.is_relative_to(root) for path in paths)]
+        if due:
+            yield list(dict.fromkeys(due))
+        due = []

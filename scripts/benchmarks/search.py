@@ -133,10 +133,9 @@ def search_by_command(index: Path, judged: list[Judged], mode: Mode) -> list[lis
         RuntimeError: If it fails.
     """
     queries = "".join(f"{' '.join(query.split())}\n" for query, _ in judged)
-    command = [sys.executable, "-m", "asterisk.cli", "search", "--json", f"--limit={SHOWN}", f"--mode={mode}"]
-    child = subprocess.run(
-        [*command, f"--index={index}"], input=queries, capture_output=True, text=True, check=False
-    )
+    options = ["--json", f"--limit={SHOWN}", f"--mode={mode}", f"--index={index}"]
+    command = [sys.executable, "-m", "asterisk.cli", "search", *options]
+    child = subprocess.run(command, input=queries, capture_output=True, text=True, check=False)
     if child.returncode:
         raise RuntimeError(child.stderr)
     return [[Path(hit["path"]).name for hit in json.loads(line)["hits"]] for line in child.stdout.splitlines()]
@@ -230,11 +229,9 @@ class VecTable:
         self.connection.execute(f"pragma synchronous=off; pragma mmap_size={1 << 34}")
         self.connection.execute(f"create virtual table v using vec0(id integer primary key, e {declaration})")
         self.connection.execute("create table kept(id integer primary key, e blob)")
+        blobs = enumerate(row.tobytes() for row in (() if kept is None else kept))
         with self.connection:
-            self.connection.executemany(
-                "insert into kept values(?, ?)",
-                ((i, row.tobytes()) for i, row in enumerate(() if kept is None else kept)),
-            )
+            self.connection.executemany("insert into kept values(?, ?)", blobs)
 
     def fill(self, rows: np.ndarray) -> None:
         """Write all vectors."""
@@ -318,10 +315,7 @@ def render(figures: dict[str, Any]) -> str:
         + ["{ndcg_at_10:.2f} / {recall_at_10:.1f}".format(**row[mode]) for mode in MODES]
         for part, row in figures["retrieval"]["scores"].items()
     ]
-    tuned = [
-        [settings, *(f"{part[settings]:.2f}" for part in tuning.values())]
-        for settings in next(iter(tuning.values()))
-    ]
+    tuned = [[name, *(f"{part[name]:.2f}" for part in tuning.values())] for name in next(iter(tuning.values()))]
     found = [
         [f"{int(count):,}", name, row["ms"], row["processor_ms"], row["recall"], f"{row['mb']:.0f}"]
         for count, ways in figures["neighbours"].items()
@@ -341,11 +335,11 @@ def render(figures: dict[str, Any]) -> str:
     parts = [
         "Retrieval through the command `asterisk search`: nDCG@10 / recall@10, in percent.",
         markdown_table(["collection", "files", "queries", *MODES], retrieved),
-        "The fusion was tuned on the vault, that is on all but Cranfield: nDCG@10 by the constant added to ranks and "
-        f"the share of the ranking by words. In use: {RANK_CONSTANT:g}, {WORDS_SHARE:g}.",
+        "The fusion was tuned on the vault, that is on all but Cranfield: nDCG@10 by the constant added to ranks "
+        f"and the share of the ranking by words. In use: {RANK_CONSTANT:g}, {WORDS_SHARE:g}.",
         markdown_table(["constant, share", *tuning], tuned),
-        "The ten nearest of many vectors: milliseconds a query, of the processor, recall against exact search, and "
-        f"size of the file. {figures['real_vectors']:,} vectors are real; the others lie between two of them.",
+        "The ten nearest of many vectors: milliseconds a query, of the processor, recall against exact search, "
+        f"and size of the file. {figures['real_vectors']:,} vectors are real; the others lie between two of them.",
         markdown_table(["vectors", "way", "ms", "processor, ms", "recall, %", "MB"], found),
         f"A whole query among {speed['passages']:,} passages, {speed['index_mb']:.0f} MB: milliseconds with the "
         "process running, of its processor time, and from the shell.",
