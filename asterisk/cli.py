@@ -271,9 +271,7 @@ Examples:
 )
 def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="The port; 0 takes a free one.")] = 8737,
-    allow_origin: Annotated[
-        list[str] | None, typer.Option(metavar="URL", help="Let pages from there ask, too.")
-    ] = None,
+    origin: Annotated[list[str] | None, typer.Option(metavar="URL", help="Let pages from there ask, too.")] = None,
     index: IndexOption = None,
     model: ModelOption = None,
     threads: ThreadsOption = 0,
@@ -282,7 +280,7 @@ def serve(
     opened = open_index(index, model, threads)
     from asterisk.search.serve import serve as run_server
 
-    run_server(opened, port, allow_origin or [], lambda address: typer.echo(f"serving {address}"))
+    run_server(opened, port, origin or [], lambda address: typer.echo(f"serving {address}"))
 
 
 def checked_query(text: str) -> str:

@@ -25,7 +25,7 @@ def server(tmp_path_factory):
     directory = tmp_path_factory.mktemp("served")
     with Index(directory / "index.sqlite", str(RELEASE), threads=1) as index:
         index.index(write_files(directory / "vault", NOTES))
-    command = [sys.executable, "-m", "asterisk.cli", "serve", "--port", "0", "--allow-origin", ORIGIN]
+    command = [sys.executable, "-m", "asterisk.cli", "serve", "--port", "0", "--origin", ORIGIN]
     environment = os.environ | {"ASTERISK_INDEX": str(directory / "index.sqlite")}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         yield process.stdout.readline().removeprefix("serving ").strip()
