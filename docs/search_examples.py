@@ -69,7 +69,8 @@ def speed() -> str:
     text = (
         f"Among {whole['passages']:,} passages ({whole['index_mb']:.0f} MB), a query takes {warm['ms']:.0f} ms "
         f"with the process running, {warm['processor_ms']:.0f} ms of it of the processor, and {cold:.0f} ms from "
-        f"the shell. Indexing wrote {vault['passages'] / vault['processor_seconds']:.0f} passages in a second of the "
+        f"the shell. Indexing wrote "
+        f"{vault['passages'] / vault['processor_seconds']:.0f} passages in a second of the "
         f"processor, {vault['embedding_seconds'] / vault['seconds']:.0%} of the time in the model, with "
         f"{vault['peak_mb']:.0f} MB of memory. Measured on {machine['cores']} cores ({machine['cpu']}) at a load "
         f"of {machine['load_average']:g}."

@@ -8,11 +8,13 @@ import string
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from asterisk.search.index import Hit, Status
-from asterisk.search.indexing import Report
+if TYPE_CHECKING:
+    from asterisk.search.index import Hit, Status
+    from asterisk.search.indexing import Report
 
 SNIPPET = 240
 
