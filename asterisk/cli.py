@@ -11,13 +11,14 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from enum import Enum
+from contextlib import suppress
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
+import click
 import numpy as np
-import typer
 
 from asterisk import errors
 from asterisk.encoder import AsteriskEncoder
@@ -26,46 +27,48 @@ from asterisk.released import released_model
 
 if TYPE_CHECKING:
     from asterisk.search import Hit, Index
+    from asterisk.search.ranking import Mode
 
 ROWS = 1024
 DAYS = {"d": 1, "w": 7, "m": 30, "y": 365}
 
-app = typer.Typer(
-    help="Sentence embeddings, and a search of your own notes and pages, on this machine alone.",
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
+Command = Callable[..., Any]
+
+
+def options(*shared: Command) -> Command:
+    """Return a decorator that gives a command the options that several have."""
+
+    def decorate(function: Command) -> Command:
+        for option in reversed(shared):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+at_least = click.IntRange
+MODEL = click.option("--model", metavar="NAME", help="Model directory or Hub id; else the released model.")
+THREADS = click.option(
+    "--threads", type=at_least(0), default=0, metavar="N", help="Threads of the encoder; 0 means all cores."
 )
+INDEX = click.option(
+    "--index",
+    "index_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The index; else $ASTERISK_INDEX, or a file of the user's data.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON, a line for each hit.")
+LIMIT = click.option(
+    "--limit", type=at_least(1), default=10, show_default=True, metavar="N", help="Show so many documents."
+)
+PATHS = click.argument("roots", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
 
 
-class Format(str, Enum):
-    """How vectors are written."""
-
-    jsonl = "jsonl"
-    npy = "npy"
-
-
-class SearchMode(str, Enum):
-    """What a search ranks by."""
-
-    hybrid = "hybrid"
-    semantic = "semantic"
-    words = "words"
-
-
-ModelOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Model directory or Hub id; else the released model.")
-]
-ThreadsOption = Annotated[
-    int, typer.Option(min=0, metavar="N", help="Threads of the encoder; 0 means all cores.", show_default=False)
-]
-IndexOption = Annotated[
-    Path | None,
-    typer.Option("--index", metavar="FILE", help="The index; else $ASTERISK_INDEX, or a file of the user's data."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, a line for each hit.")]
-LimitOption = Annotated[int, typer.Option(min=1, metavar="N", help="Show so many documents.")]
-Roots = list[Path] | None
-Texts = list[str] | None
+@click.group(context_settings={"max_content_width": 100})
+@click.version_option(package_name="asterisk-embedding", message="%(version)s")
+def app() -> None:
+    """Sentence embeddings, and a search of your own notes and pages, on this machine alone."""
 
 
 def lines_of(name: str) -> Iterator[str]:
@@ -90,29 +93,33 @@ Examples:
   asterisk embed titles.txt --format npy > titles.npy
 """
 )
-def embed(
-    files: Annotated[
-        list[str] | None, typer.Argument(metavar="[FILE]...", help="Texts, one a line; - is stdin.")
-    ] = None,
-    format: Annotated[Format, typer.Option(help="JSON lines, or one NumPy array.")] = Format.jsonl,
-    dim: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Keep the first so many numbers of each vector.")
-    ] = None,
-    model: ModelOption = None,
-    threads: ThreadsOption = 0,
-) -> None:
-    """Write the vectors of texts, one a line, to standard output."""
+@click.argument("files", metavar="[FILE]...", nargs=-1)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["jsonl", "npy"]),
+    default="jsonl",
+    show_default=True,
+    help="JSON lines, or one NumPy array.",
+)
+@click.option("--dim", type=at_least(1), metavar="N", help="Keep the first so many numbers of each vector.")
+@options(MODEL, THREADS)
+def embed(files: tuple[str, ...], form: str, dim: int | None, model: str | None, threads: int) -> None:
+    """Write the vectors of texts to standard output.
+
+    A text is a line of the files, or of standard input for - or without a file.
+    """
     encoder = AsteriskEncoder(model or released_model(), threads=threads)
-    if format is Format.npy and sys.stdout.isatty():
+    if form == "npy" and sys.stdout.isatty():
         raise InputError("--format npy is not for a terminal: write it to a file with > vectors.npy")
-    texts = (line for name in files or ["-"] for line in lines_of(name))
-    if format is Format.npy:
+    texts = (line for name in files or ("-",) for line in lines_of(name))
+    if form == "npy":
         np.save(sys.stdout.buffer, encoder.encode(texts, truncate_dim=dim))
         return
     while block := list(islice(texts, ROWS)):
         for text, vector in zip(block, encoder.encode(block, truncate_dim=dim), strict=True):
             row = {"text": text, "embedding": [round(number, 7) for number in vector.tolist()]}
-            typer.echo(json.dumps(row, ensure_ascii=False))
+            click.echo(json.dumps(row, ensure_ascii=False))
 
 
 def open_index(path: Path | None, model: str | None = None, threads: int = 0) -> Index:
@@ -140,29 +147,26 @@ Examples:
   asterisk index --watch
 """
 )
-def index(
-    roots: Annotated[Roots, typer.Argument(metavar="[PATH]...", help="Directories or files.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Go on while files change.")] = False,
-    index: IndexOption = None,
-    model: ModelOption = None,
-    threads: ThreadsOption = 0,
-) -> None:
-    """Read notes, pages, mail and PDF files into the index; later, only what has changed.
+@PATHS
+@click.option("--watch", is_flag=True, help="Go on while files change.")
+@options(INDEX, MODEL, THREADS)
+def index(roots: tuple[Path, ...], watch: bool, index_file: Path | None, model: str | None, threads: int) -> None:
+    """Read what is new or changed into the index.
 
-    Without a path, all directories that were indexed before are brought up to date. Left out are hidden files and
+    Read are notes, web pages, mail and PDF files. Without a path, all directories that were indexed before are brought up to date. Left out are hidden files and
     directories, symbolic links, and what the patterns of a file .asteriskignore in the directory match.
     """
-    opened = open_index(index, model, threads)
+    opened = open_index(index_file, model, threads)
     from asterisk.search.terminal import report_lines
 
-    report = opened.index(*(roots or []), progress=sys.stderr.isatty())
-    typer.echo("\n".join(report_lines(report)))
+    report = opened.index(*roots, progress=sys.stderr.isatty())
+    click.echo("\n".join(report_lines(report)))
     if watch:
         from asterisk.search.watch import changed_roots
 
         for changed in changed_roots(opened):
             if (report := opened.index(*changed)).touched:
-                typer.echo("\n".join(report_lines(report)))
+                click.echo("\n".join(report_lines(report)))
 
 
 @app.command(
@@ -173,44 +177,49 @@ Examples:
   asterisk search --mode words --path Projects/ invoice
 """
 )
+@click.argument("query", metavar="[QUERY]...", nargs=-1)
+@LIMIT
+@click.option(
+    "--mode",
+    type=click.Choice(["hybrid", "semantic", "words"]),
+    default="hybrid",
+    show_default=True,
+    help="By meaning and words, or by one of them.",
+)
+@click.option("--path", "paths", multiple=True, metavar="TEXT", help="Only where the path contains this.")
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only with this tag, or one below it.")
+@click.option("--since", metavar="DATE", help="Only since 2026-01-31, or 30d, 2w, 6m, 1y.")
+@options(JSON, INDEX, MODEL, THREADS)
 def search(
-    query: Annotated[
-        list[str] | None, typer.Argument(help="Words or a question; without, a prompt opens.")
-    ] = None,
-    limit: LimitOption = 10,
-    mode: Annotated[SearchMode, typer.Option(help="By meaning and words, or by one of them.")] = SearchMode.hybrid,
-    path: Annotated[
-        list[str] | None, typer.Option(metavar="TEXT", help="Only where the path contains this.")
-    ] = None,
-    tag: Annotated[
-        list[str] | None, typer.Option(metavar="TAG", help="Only with this tag, or one below it.")
-    ] = None,
-    since: Annotated[
-        str | None, typer.Option(metavar="DATE", help="Only since 2026-01-31, or 30d, 2w, 6m, 1y.")
-    ] = None,
-    as_json: JsonOption = False,
-    index: IndexOption = None,
-    model: ModelOption = None,
-    threads: ThreadsOption = 0,
+    query: tuple[str, ...],
+    limit: int,
+    mode: Mode,
+    paths: tuple[str, ...],
+    tags: tuple[str, ...],
+    since: str | None,
+    as_json: bool,
+    index_file: Path | None,
+    model: str | None,
+    threads: int,
 ) -> None:
     """Search by meaning and by words.
 
-    At the prompt, which keeps the model loaded, each line is a query; the lines may also come from a pipe.
+    Without a query, a prompt opens that keeps the model loaded. Queries may also come from a pipe, one a line.
     """
-    opened = open_index(index, model, threads)
+    opened = open_index(index_file, model, threads)
     earliest = since_time(since)
 
     def find(text: str) -> list[Hit]:
-        return opened.search(text, limit, mode.value, tuple(path or ()), tuple(tag or ()), earliest)
+        return opened.search(text, limit, mode, paths, tags, earliest)
 
     if query:
         show(find(checked_query(" ".join(query))), " ".join(query), as_json)
         return
-    opened.store(need_model=mode is not SearchMode.words)
+    opened.store(need_model=mode != "words")
     for line in prompted():
         hits = find(checked_query(line))
         if as_json:
-            typer.echo(json.dumps({"query": line, "hits": [hit.as_dict() for hit in hits]}))
+            click.echo(json.dumps({"query": line, "hits": [hit.as_dict() for hit in hits]}))
         else:
             print_hits(hits, line)
 
@@ -221,29 +230,26 @@ Example:
   asterisk similar ~/Notes/Boiler.md --limit 5
 """
 )
-def similar(
-    file: Annotated[Path, typer.Argument(help="A file in the index.")],
-    limit: LimitOption = 10,
-    as_json: JsonOption = False,
-    index: IndexOption = None,
-) -> None:
+@click.argument("file", type=click.Path(path_type=Path))
+@options(LIMIT, JSON, INDEX)
+def similar(file: Path, limit: int, as_json: bool, index_file: Path | None) -> None:
     """Find what is nearest in meaning to a note."""
-    show(open_index(index).similar(file, limit), "", as_json)
+    show(open_index(index_file).similar(file, limit), "", as_json)
 
 
 @app.command()
-def status(
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False, index: IndexOption = None
-) -> None:
-    """Say what the index holds, and which files were left out and why."""
-    found = open_index(index).status()
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@INDEX
+def status(as_json: bool, index_file: Path | None) -> None:
+    """Say what the index holds, and what was left out."""
+    found = open_index(index_file).status()
     from asterisk.search.terminal import status_lines
 
     if as_json:
-        typer.echo(json.dumps(found.as_dict()))
+        click.echo(json.dumps(found.as_dict()))
         return
     for line in status_lines(found):
-        typer.echo(line)
+        click.echo(line)
 
 
 @app.command(
@@ -253,12 +259,11 @@ Examples:
   asterisk prune ~/OldNotes
 """
 )
-def prune(
-    roots: Annotated[Roots, typer.Argument(metavar="[PATH]...", help="Forget these, too.")] = None,
-    index: IndexOption = None,
-) -> None:
-    """Forget what is no longer there, and give back its space."""
-    typer.echo(f"{open_index(index).prune(*(roots or [])):,} files forgotten")
+@PATHS
+@INDEX
+def prune(roots: tuple[Path, ...], index_file: Path | None) -> None:
+    """Forget what is gone or named, and give back its space."""
+    click.echo(f"{open_index(index_file).prune(*roots):,} files forgotten")
 
 
 @app.command(
@@ -269,18 +274,25 @@ Examples:
   curl http://127.0.0.1:8737/v1/embeddings -d '{"input": ["a text", "another"]}'
 """
 )
-def serve(
-    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="The port; 0 takes a free one.")] = 8737,
-    origin: Annotated[list[str] | None, typer.Option(metavar="URL", help="Let pages from there ask, too.")] = None,
-    index: IndexOption = None,
-    model: ModelOption = None,
-    threads: ThreadsOption = 0,
-) -> None:
-    """Answer other programs on this machine: /search, and /v1/embeddings in the shape of OpenAI's."""
-    opened = open_index(index, model, threads)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8737,
+    show_default=True,
+    metavar="N",
+    help="The port; 0 takes a free one.",
+)
+@click.option("--origin", "origins", multiple=True, metavar="URL", help="Let pages from there ask, too.")
+@options(INDEX, MODEL, THREADS)
+def serve(port: int, origins: tuple[str, ...], index_file: Path | None, model: str | None, threads: int) -> None:
+    """Answer other programs on this machine.
+
+    They find /search, and /v1/embeddings in the shape of OpenAI's.
+    """
+    opened = open_index(index_file, model, threads)
     from asterisk.search.serve import serve as run_server
 
-    run_server(opened, port, origin or [], lambda address: typer.echo(f"serving {address}"))
+    run_server(opened, port, list(origins), lambda address: click.echo(f"serving {address}"))
 
 
 def checked_query(text: str) -> str:
@@ -320,12 +332,13 @@ def prompted() -> Iterator[str]:
     if not sys.stdin.isatty():
         yield from (line for line in lines_of("-") if line.strip())
         return
-
+    with suppress(ImportError):
+        import_module("readline")  # gives `input` a history
     while True:
         try:
             line = input("search> ")
         except EOFError:
-            typer.echo()
+            click.echo()
             return
         if line.strip():
             yield line
@@ -335,11 +348,11 @@ def show(hits: list[Hit], query: str, as_json: bool) -> None:
     """Print the hits; exit code 1 says that there are none."""
     if as_json:
         for hit in hits:
-            typer.echo(json.dumps(hit.as_dict()))
+            click.echo(json.dumps(hit.as_dict()))
     else:
         print_hits(hits, query)
     if not hits:
-        raise typer.Exit(1)
+        click.get_current_context().exit(1)
 
 
 def print_hits(hits: list[Hit], query: str) -> None:
@@ -348,23 +361,19 @@ def print_hits(hits: list[Hit], query: str) -> None:
 
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     for hit in hits:
-        typer.echo("\n".join([*hit_lines(hit, query, colour), ""]))
+        click.echo("\n".join([*hit_lines(hit, query, colour), ""]))
     if not hits:
-        typer.echo("nothing found", err=True)
+        click.echo("nothing found", err=True)
 
 
 def command() -> None:
     """Run the command line; a mistake in it is one line, as any other of the user."""
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="asterisk", standalone_mode=False)
-    except typer.Abort as error:
+    except click.Abort as error:
         raise KeyboardInterrupt from error
-    except Exception as error:
-        # Typer's own, for an unknown option and the like.
-        format_message: Callable[[], str] | None = getattr(error, "format_message", None)
-        if format_message is None:
-            raise
-        raise InputError(f"{format_message().rstrip('.')}; see asterisk --help") from error
+    except click.ClickException as error:
+        raise InputError(f"{error.format_message().rstrip('.')}; see asterisk --help") from error
     sys.exit(code or 0)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
+import click
 
 if TYPE_CHECKING:
     from asterisk.search.index import Hit, Status
@@ -46,9 +46,9 @@ def hit_lines(hit: Hit, query: str, colour: bool) -> Iterator[str]:
     """Lay out a hit: its place as editors open it, its headings and score, and what it says."""
     place = f"{printable(short(hit.path))}{f':{hit.line}' if hit.line else ''}"
     where = " > ".join(filter(None, (hit.title, hit.headings, hit.place)))
-    yield f"{typer.style(place, bold=True) if colour else place}  {hit.score:.2f}"
+    yield f"{click.style(place, bold=True) if colour else place}  {hit.score:.2f}"
     if where:
-        yield f"  {typer.style(printable(where), dim=True) if colour else printable(where)}"
+        yield f"  {click.style(printable(where), dim=True) if colour else printable(where)}"
     width = shutil.get_terminal_size((100, 24)).columns
     yield from textwrap.wrap(
         printable(snippet(hit.text, query)), width, initial_indent="  ", subsequent_indent="  "

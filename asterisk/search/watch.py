@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import typer
+import click
 from watchfiles import Change, watch
 
 from asterisk.search.index import Index
@@ -22,7 +22,7 @@ def changed_roots(index: Index) -> Iterator[list[Path]]:
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     roots = [root for root in index.store(need_model=False).roots() if root.exists()]
-    typer.echo(f"watching {len(roots)} places; Ctrl-C ends it")
+    click.echo(f"watching {len(roots)} places; Ctrl-C ends it")
     own = os.fspath(index.path.resolve())
 
     def wanted(_change: Change, path: str) -> bool:
