@@ -153,8 +153,9 @@ Examples:
 def index(roots: tuple[Path, ...], watch: bool, index_file: Path | None, model: str | None, threads: int) -> None:
     """Read what is new or changed into the index.
 
-    Read are notes, web pages, mail and PDF files. Without a path, all directories that were indexed before are brought up to date. Left out are hidden files and
-    directories, symbolic links, and what the patterns of a file .asteriskignore in the directory match.
+    Read are notes, web pages, mail and PDF files. Without a path, all directories that were indexed before are
+    brought up to date. Left out are hidden files and directories, symbolic links, and what the patterns of a file
+    .asteriskignore in the directory match.
     """
     opened = open_index(index_file, model, threads)
     from asterisk.search.terminal import report_lines
