@@ -84,6 +84,8 @@ def find(root: Path) -> Found:
         walk(root, root, ignore_patterns(root), found)
     else:
         add_file(root, found)
+        if not found.sources:
+            found.skipped.setdefault(root, "not a kind of file that can be read")
     return found
 
 

@@ -164,6 +164,8 @@ class Store:
         with plain_errors(path):
             if writable:
                 path.parent.mkdir(parents=True, exist_ok=True)
+                if not path.exists():
+                    path.touch(mode=0o600)  # it holds the text of private files
                 self.connection = self.connect("rwc")
                 self.create(dim)
             else:

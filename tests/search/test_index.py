@@ -252,6 +252,16 @@ def test_prune_forgets_a_root_and_gives_back_space(index, vault, tmp_path):
         index.prune(other)
 
 
+def test_others_may_not_read_the_index(index, vault):
+    index.index(vault)
+    assert index.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_single_file_of_no_known_kind(index, vault):
+    (vault / "song.mp3").write_bytes(b"ID3")
+    assert index.index(vault / "song.mp3").skipped == {vault / "song.mp3": "not a kind of file that can be read"}
+
+
 def test_single_file(index, vault):
     index.index(vault / "Trip.md")
     assert index.index().unchanged == 1
