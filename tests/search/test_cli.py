@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import pty
 import subprocess
 import sys
 
@@ -82,6 +83,20 @@ def test_queries_from_a_pipe(pipe, asterisk, vault):
     answers = [json.loads(line) for line in result.stdout.splitlines()]
     assert [answer["query"] for answer in answers] == ["night train", "חדר"]
     assert answers[0]["hits"][0]["path"] == str(vault / "Trip.md")
+
+
+def test_prompt(asterisk, vault):
+    asterisk("index", vault)
+    keyboard, terminal = pty.openpty()
+    command = [sys.executable, "-m", "asterisk.cli", "search", "--limit", "1"]
+    with subprocess.Popen(command, stdin=terminal, stdout=subprocess.PIPE, text=True) as process:
+        os.write(keyboard, b"night train\n\ntomatoes\n\x04")
+        out, _ = process.communicate(timeout=120)
+    os.close(keyboard)
+    os.close(terminal)
+    assert process.returncode == 0
+    assert out.count("search> ") == 4
+    assert out.index("Trip.md:1") < out.index("garden.txt:1")
 
 
 def test_similar_status_prune(asterisk, vault):
