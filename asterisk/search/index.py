@@ -95,6 +95,11 @@ def default_path() -> Path:
     return Path(os.environ.get("ASTERISK_INDEX") or user_data_path("asterisk") / "index.sqlite")
 
 
+def depth(limit: int) -> int:
+    """Return how many passages hold the best `limit` documents: some have several."""
+    return min(max(DEPTH, 5 * limit), MOST_NEIGHBOURS)
+
+
 class Index:
     """An index of notes, pages and messages: one file, which several processes may read and write at once.
 
@@ -207,11 +212,11 @@ class Index:
         if not query.strip():
             raise ValueError("the query is empty")
         store = self.store(need_model=mode != "words")
-        chosen, depth = Filter(paths, tags, since), min(max(DEPTH, 5 * limit), MOST_NEIGHBOURS)
-        by_words = best_passages(rank_by_words(store, query, depth, chosen)) if mode != "semantic" else []
+        chosen, passages = Filter(paths, tags, since), depth(limit)
+        by_words = best_passages(rank_by_words(store, query, passages, chosen)) if mode != "semantic" else []
         by_vector = []
         if mode != "words":
-            by_vector = best_passages(rank_by_vector(store, self.encoder.encode(query), depth, chosen))
+            by_vector = best_passages(rank_by_vector(store, self.encoder.encode(query), passages, chosen))
         ranked = fuse(by_words, by_vector) if mode == "hybrid" else by_words or by_vector
         return [self.hit(found) for found in ranked[:limit]]
 
@@ -224,14 +229,14 @@ class Index:
         path = Path(file).expanduser().resolve()
         store = self.store(need_model=False)
         rows = store.rows(
-            """select document, vector from passages join documents on documents.id = document
-            join files on files.id = file where path = ?""",
+            """select document, vectors.vector from files join documents on file = files.id
+            join passages on document = documents.id join vectors on vectors.id = passages.id where path = ?""",
             (os.fsencode(path),),
         )
         if not rows:
             raise InputError(f"{path}: not in the index; `asterisk index {path}` adds it")
         own = {document for document, _ in rows}
-        ranked = rank_by_vector(store, mean([vector for _, vector in rows]), MOST_NEIGHBOURS, Filter())
+        ranked = rank_by_vector(store, mean([vector for _, vector in rows]), depth(limit + len(rows)), Filter())
         others = [found for found in best_passages(ranked) if found.document not in own]
         return [self.hit(found) for found in others[:limit]]
 

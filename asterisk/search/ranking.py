@@ -9,12 +9,12 @@ from typing import Literal
 
 import numpy as np
 
-from asterisk.search.store import MOST_NEIGHBOURS, Filter, Store
-from asterisk.search.vectors import cosines, signs
+from asterisk.search.store import Filter, Store
+from asterisk.search.vectors import cosines, quantise
 
 Mode = Literal["hybrid", "semantic", "words"]
-# How many passages the signs choose for the vectors to rank again, and how many of each ranking are fused.
-CANDIDATES, DEPTH = 1000, 200
+# How many passages of each ranking are fused. sqlite-vec takes longer the more it is asked for.
+DEPTH = 100
 # Reciprocal rank fusion: the constant that is added to ranks, and the share of the ranking by words.
 RANK_CONSTANT, WORDS_SHARE = 3.0, 0.5
 # Of bm25: a word in the title, in a heading, in the text.
@@ -65,23 +65,26 @@ def rank_by_words(store: Store, query: str, limit: int, chosen: Filter) -> list[
 
 
 def rank_by_vector(store: Store, query: np.ndarray, limit: int, chosen: Filter) -> list[Ranked]:
-    """Rank passages by cosine with a unit vector `[dim]`: candidates by the signs, then the int8 vectors."""
+    """Rank passages by cosine with a unit vector `[dim]`.
+
+    The nearest by int8 alone are ranked once more by the query in full precision.
+    """
     conditions, values = chosen.conditions()
     within = ""
     if conditions != "true":
-        within = f"""and id in (
+        within = f"""and vectors.id in (
             select passages.id from passages join documents on documents.id = document
             join files on files.id = file where {conditions})"""
-    count = min(max(CANDIDATES, limit), MOST_NEIGHBOURS)
     rows = store.rows(
-        f"""select document, id, vector from passages where id in (
-            select id from signs where vector match vec_bit(?) and k = ? {within})""",
-        (signs(query).tobytes(), count, *values),
+        f"""select document, passages.id, vectors.vector
+        from vectors cross join passages on passages.id = vectors.id
+        where vectors.vector match vec_int8(?) and k = ? {within}""",
+        (quantise(query).tobytes(), limit, *values),
     )
     if not rows:
         return []
     scores = cosines(query, [vector for _, _, vector in rows])
-    best = np.argsort(-scores, kind="stable")[:limit]
+    best = np.argsort(-scores, kind="stable")
     return [Ranked(rows[i][0], rows[i][1], float(scores[i]), float(scores[i])) for i in best]
 
 

@@ -1,4 +1,4 @@
-"""The index: one SQLite file with the text in FTS5, the vectors, and their signs in sqlite-vec.
+"""The index: one SQLite file with the text in FTS5 and the vectors in sqlite-vec.
 
 A file that has been read is written in one transaction, with its stamp; the parts of an mbox are written as they
 come, and its stamp with the last. A kill leaves a whole index, and a file without a stamp is read again.
@@ -25,7 +25,7 @@ import sqlite_vec
 from asterisk.errors import InputError
 from asterisk.search.documents import Document
 from asterisk.search.passages import Passage
-from asterisk.search.vectors import quantise, signs
+from asterisk.search.vectors import quantise
 
 VERSION = 1
 WAIT_MS = 60_000
@@ -58,13 +58,12 @@ create table passages(
     document integer not null references documents(id),
     line integer,
     place text not null,
-    hash integer not null,  -- of the text that was embedded
-    vector blob not null    -- int8
+    hash integer not null  -- of the text that was embedded
 );
 create index passages_document on passages(document);
 create index passages_hash on passages(hash);
 create virtual table words using fts5(title, headings, text, tokenize='porter unicode61 remove_diacritics 2');
-create virtual table signs using vec0(id integer primary key, vector bit[{dim}]);
+create virtual table vectors using vec0(id integer primary key, vector int8[{dim}]);
 """
 
 
@@ -91,11 +90,10 @@ class Known:
 
 @dataclass(frozen=True)
 class Entry:
-    """A passage to write, with its vector as int8 and as signs."""
+    """A passage to write, with its vector in int8."""
 
     passage: Passage
     vector: bytes
-    signs: bytes
 
 
 @dataclass(frozen=True)
@@ -350,10 +348,10 @@ class Store:
         for entry in entries:
             passage = entry.passage
             row = execute(
-                "insert into passages(document, line, place, hash, vector) values(?, ?, ?, ?, ?) returning id",
-                (number, passage.line, passage.place, passage.hash, entry.vector),
+                "insert into passages(document, line, place, hash) values(?, ?, ?, ?) returning id",
+                (number, passage.line, passage.place, passage.hash),
             ).get
-            execute("insert into signs(id, vector) values(?, vec_bit(?))", (row, entry.signs))
+            execute("insert into vectors(id, vector) values(?, vec_int8(?))", (row, entry.vector))
             execute(
                 "insert into words(rowid, title, headings, text) values(?, ?, ?, ?)",
                 (row, document.title, passage.headings, passage.text),
@@ -364,25 +362,25 @@ class Store:
         execute = self.connection.execute
         chosen = f"select id from documents where {condition}"
         passages = execute(f"select id from passages where document in ({chosen})", values).fetchall()
-        for table, key in (("signs", "id"), ("words", "rowid"), ("passages", "id")):
+        for table, key in (("vectors", "id"), ("words", "rowid"), ("passages", "id")):
             self.connection.executemany(f"delete from {table} where {key} = ?", passages)
         execute(f"delete from documents where {condition}", values)
 
     def vector_of(self, hash: int) -> bytes | None:
         """Return the vector of a text that was embedded before."""
-        rows = self.rows("select vector from passages where hash = ? limit 1", (hash,))
+        rows = self.rows(
+            "select vector from vectors where id = (select id from passages where hash = ? limit 1)", (hash,)
+        )
         return rows[0][0] if rows else None
 
     def tidy(self) -> None:
         """Give back what deleted passages took: sqlite-vec does not by itself."""
-        dim = len(next(iter(self.rows("select vector from passages limit 1")), (b"",))[0])
+        ((declaration,),) = self.rows("select sql from sqlite_schema where name = 'vectors'")
         with self.transaction() as connection:
-            if dim:
-                connection.execute("drop table signs")
-                connection.execute(SCHEMA[SCHEMA.index("create virtual table signs") :].format(dim=dim))
-                for row, vector in connection.execute("select id, vector from passages order by id"):
-                    bits = signs(np.frombuffer(vector, dtype=np.int8)).tobytes()
-                    connection.execute("insert into signs(id, vector) values(?, vec_bit(?))", (row, bits))
+            connection.execute("create temp table kept as select id, vector from vectors order by id")
+            connection.execute(f"drop table vectors; {declaration}")
+            connection.execute("insert into vectors(id, vector) select id, vec_int8(vector) from kept")
+            connection.execute("drop table kept")
             connection.execute("insert into words(words) values('optimize')")
         with plain_errors(self.path):
             self.connection.execute("vacuum")
@@ -396,5 +394,4 @@ def new_attempt() -> int:
 
 def entry(passage: Passage, vector: np.ndarray | bytes) -> Entry:
     """Make the row of a passage from a unit vector, or from one that is stored already."""
-    stored = vector if isinstance(vector, bytes) else quantise(vector).tobytes()
-    return Entry(passage, stored, signs(np.frombuffer(stored, dtype=np.int8)).tobytes())
+    return Entry(passage, vector if isinstance(vector, bytes) else quantise(vector).tobytes())

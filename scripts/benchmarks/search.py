@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,14 +52,14 @@ from asterisk.search.ranking import (
     rank_by_words,
 )
 from asterisk.search.store import Filter, State, entry
-from asterisk.search.vectors import cosines, quantise, signs
+from asterisk.search.vectors import cosines, quantise
 
 MODES: tuple[Mode, ...] = ("hybrid", "semantic", "words")
 SHOWN = 10
-BODIES, QUERIES = 2000, 400  # of a source, at most
-TIMED_QUERIES, COLD_STARTS = 50, 9
+BODIES, QUERIES = 1500, 300  # of a source, at most
+TIMED_QUERIES, COLD_STARTS = 30, 9
+TOGETHER = 10
 CONSTANTS, SHARES = (1.0, 3.0, 10.0, 60.0), (0.4, 0.5, 0.6)
-CANDIDATES = (200, 1000, 4000)
 INDEXING = """
 import json, resource, sys
 from asterisk.search import Index
@@ -217,37 +218,63 @@ def product(vectors: np.ndarray, query: np.ndarray) -> list[int]:
     return nearest[np.argsort(-likeness[nearest])].tolist()
 
 
-class VecTable:
-    """Vectors in a table of sqlite-vec, in one file; `kept` holds their int8 forms to rank again with."""
+def signs(vectors: np.ndarray) -> np.ndarray:
+    """Return one bit a number, as sqlite-vec packs them: `[n, dim / 8]`."""
+    return np.packbits(vectors > 0, axis=-1, bitorder="little")
 
-    def __init__(self, path: Path, declaration: str, function: str, kept: np.ndarray | None = None) -> None:
+
+@dataclass
+class Way:
+    """A form of the vectors in sqlite-vec, and how many nearest in it are ranked again by int8; 0 ranks none."""
+
+    declaration: str
+    function: str
+    form: Callable[[np.ndarray], np.ndarray]
+    candidates: int = 0
+
+
+WAYS = {
+    "float32, cosine": Way("float[256] distance_metric=cosine", "?", np.asarray),
+    "int8, cosine": Way("int8[256] distance_metric=cosine", "vec_int8(?)", quantise),
+    "int8, L2": Way("int8[256]", "vec_int8(?)", quantise),
+    f"int8, L2, {DEPTH} again (in use)": Way("int8[256]", "vec_int8(?)", quantise, DEPTH),
+    "signs, 200 again": Way("bit[256]", "vec_bit(?)", signs, 200),
+    "signs, 1,000 again": Way("bit[256]", "vec_bit(?)", signs, 1000),
+    "signs in chunks of 64, 1,000 again": Way("bit[256], chunk_size=64", "vec_bit(?)", signs, 1000),
+}
+
+
+class Vectors:
+    """Vectors in a table of sqlite-vec, in one file; beside signs, `kept` holds them in int8."""
+
+    def __init__(self, path: Path, way: Way, vectors: np.ndarray) -> None:
         path.unlink(missing_ok=True)
-        self.path, self.function = path, function
+        self.way = way
         self.connection = apsw.Connection(str(path))
         self.connection.enable_load_extension(True)
         self.connection.load_extension(sqlite_vec.loadable_path())
         self.connection.execute(f"pragma synchronous=off; pragma mmap_size={1 << 34}")
-        self.connection.execute(f"create virtual table v using vec0(id integer primary key, e {declaration})")
+        self.connection.execute(f"create virtual table v using vec0(id integer primary key, e {way.declaration})")
         self.connection.execute("create table kept(id integer primary key, e blob)")
-        blobs = enumerate(row.tobytes() for row in (() if kept is None else kept))
+        self.find = f"from v where e match {way.function} and k = ?"
+        self.stored = f"select id, e {self.find}"
         with self.connection:
-            self.connection.executemany("insert into kept values(?, ?)", blobs)
+            self.insert(f"insert into v(id, e) values(?, {way.function})", way.form(vectors))
+            if way.form is signs:
+                self.insert("insert into kept values(?, ?)", quantise(vectors))
+                self.stored = f"select id, e from kept where id in (select id {self.find})"
 
-    def fill(self, rows: np.ndarray) -> None:
-        """Write all vectors."""
-        sql = f"insert into v(id, e) values(?, {self.function})"
-        with self.connection:
-            self.connection.executemany(sql, ((number, row.tobytes()) for number, row in enumerate(rows)))
+    def insert(self, sql: str, rows: np.ndarray) -> None:
+        """Write rows under their numbers."""
+        self.connection.executemany(sql, ((number, row.tobytes()) for number, row in enumerate(rows)))
 
-    def nearest(self, query: np.ndarray, count: int = SHOWN) -> list[int]:
-        """Return the rows nearest to a query in the form of the table."""
-        sql = f"select id from v where e match {self.function} and k = ? order by distance"
-        return [row for (row,) in self.connection.execute(sql, (query.tobytes(), count))]
-
-    def ranked_again(self, candidates: int, query: np.ndarray) -> list[int]:
-        """Return the nearest rows by int8 among candidates that their signs choose."""
-        sql = f"select id, e from kept where id in (select id from v where e match {self.function} and k = ?)"
-        rows: list[Any] = self.connection.execute(sql, (signs(query).tobytes(), candidates)).fetchall()
+    def nearest(self, query: np.ndarray) -> list[int]:
+        """Return the rows nearest to a query."""
+        form = self.way.form(query).tobytes()
+        if not self.way.candidates:
+            sql = f"select id {self.find} order by distance"
+            return [row for (row,) in self.connection.execute(sql, (form, SHOWN))]
+        rows: list[Any] = self.connection.execute(self.stored, (form, self.way.candidates)).fetchall()
         best = np.argsort(-cosines(query, [stored for _, stored in rows]), kind="stable")[:SHOWN]
         return [rows[i][0] for i in best]
 
@@ -260,36 +287,25 @@ def neighbours(real: np.ndarray, count: int, directory: Path) -> dict[str, Any]:
     exact, times = timed(partial(product, np.load(directory / "vectors.npy", mmap_mode="r")), queries)
     figures = {"NumPy product, float32": times | {"mb": vectors.nbytes / 1e6, "recall": 100.0}}
 
-    def measure(name: str, find: Callable[[np.ndarray], list[int]], forms: np.ndarray) -> None:
-        found, taken = timed(find, forms)
+    path = directory / "vectors.sqlite"
+    for name, way in WAYS.items():
+        found, taken = timed(Vectors(path, way, vectors).nearest, queries)
         recall = float(np.mean([len(set(a) & set(b)) / SHOWN for a, b in zip(exact, found, strict=True)]))
         figures[name] = taken | {"mb": path.stat().st_size / 1e6, "recall": round(100 * recall, 1)}
-
-    path, small = directory / "vectors.sqlite", quantise(vectors)
-    for name, declaration, function, rows, forms in (
-        ("sqlite-vec, float32, cosine", "float[256] distance_metric=cosine", "?", vectors, queries),
-        ("sqlite-vec, int8, cosine", "int8[256] distance_metric=cosine", "vec_int8(?)", small, quantise(queries)),
-        ("sqlite-vec, int8, L2", "int8[256]", "vec_int8(?)", small, quantise(queries)),
-    ):
-        table = VecTable(path, declaration, function)
-        table.fill(rows)
-        measure(name, table.nearest, forms)
-    table = VecTable(path, "bit[256]", "vec_bit(?)", small)
-    table.fill(signs(vectors))
-    for candidates in CANDIDATES:
-        measure(f"signs, then int8 of {candidates:,}", partial(table.ranked_again, candidates), queries)
     return figures
 
 
 def fill(path: Path, texts: list[str], vectors: np.ndarray) -> None:
-    """Make an index of as many passages as there are vectors; a text may come more than once."""
+    """Make an index of as many passages as there are vectors, `TOGETHER` a note; texts may come again."""
     with Index(path) as index:
         store, tokenizer = index.store(writable=True), index.encoder.tokenizer
-        for row, vector in enumerate(tqdm(vectors, desc="index", unit=" passages")):
-            document = Document(f"{row}", [Block(texts[row % len(texts)])])
-            passage = cut(document, tokenizer)[0]
-            state = State("stamp", 0.0, row.to_bytes(8, "big"))
-            store.write(Path(f"/notes/{row}.md"), row, 0, [(document, [entry(passage, vector)])], state)
+        for start in tqdm(range(0, len(vectors), TOGETHER), desc="index"):
+            chosen = [texts[row % len(texts)] for row in range(start, min(start + TOGETHER, len(vectors)))]
+            document = Document(f"note {start}", [Block(text) for text in chosen])
+            passages = [cut(Document("", [block]), tokenizer)[0] for block in document.blocks]
+            entries = [entry(passage, vectors[start + i]) for i, passage in enumerate(passages)]
+            state = State("stamp", 0.0, start.to_bytes(8, "big"))
+            store.write(Path(f"/notes/{start}.md"), start, 0, [(document, entries)], state)
         store.tidy()
 
 

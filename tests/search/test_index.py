@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import apsw
+import numpy as np
 import pytest
 from search_files import NOTES, message, names, pdf, write_files
 
@@ -26,8 +27,8 @@ def content(index):
     """Everything that is found by rows, without their numbers."""
     return sorted(
         index.store(need_model=False).rows(
-            """select files.path, documents.title, tags, date, line, place, words.text, words.headings, vector,
-            (select vector from signs where signs.id = passages.id)
+            """select files.path, documents.title, tags, date, line, place, words.text, words.headings,
+            (select vector from vectors where vectors.id = passages.id)
             from passages join documents on documents.id = document join files on files.id = file
             join words on words.rowid = passages.id"""
         )
@@ -90,8 +91,8 @@ def test_renamed_file_keeps_its_vectors(index, vault):
     (vault / "bread").rename(vault / "baking")
     assert counts(index.index()) == (0, 0, 2, 0, 2, 0)
     after = content(index)
-    assert [row[-2:] for row in sorted(after, key=lambda row: row[-2])] == [
-        row[-2:] for row in sorted(before, key=lambda row: row[-2])
+    assert [row[-1] for row in sorted(after, key=lambda row: row[-1])] == [
+        row[-1] for row in sorted(before, key=lambda row: row[-1])
     ]
     (hit,) = index.search("night", mode="words", limit=1)
     assert (hit.path.name, hit.title) == ("Night train.md", "Night train")
@@ -268,15 +269,14 @@ def test_single_file(index, vault):
     assert names(index.search("boiler")) == ["Trip.md"]
 
 
-def test_candidates_by_sign_hold_the_nearest(index, tmp_path, monkeypatch):
+def test_nearest_are_those_of_an_exact_search(index, tmp_path, encoder):
     animals, deeds = ["badger", "heron", "otter", "lynx", "goose"], ["swims", "sleeps", "hunts", "sings", "digs"]
     texts = [f"The {a} {d} near the {b}." for a in animals for d in deeds for b in animals]
     index.index(write_files(tmp_path / "many", {f"{i}.txt": text for i, text in enumerate(texts)}))
-    exact = names(index.search("a bird sings beside a badger", mode="semantic"))
-    monkeypatch.setattr("asterisk.search.ranking.CANDIDATES", 60)
-    monkeypatch.setattr("asterisk.search.ranking.DEPTH", 10)
-    monkeypatch.setattr("asterisk.search.index.DEPTH", 10)
-    assert names(index.search("a bird sings beside a badger", mode="semantic")) == exact
+    query = encoder.encode("a bird sings beside a badger")
+    cosines = encoder.encode([f"{i}\n{text}" for i, text in enumerate(texts)]) @ query
+    hits = index.search("a bird sings beside a badger", mode="semantic")
+    np.testing.assert_allclose([hit.cosine for hit in hits], np.sort(cosines)[:-11:-1], atol=0.01)
 
 
 def test_index_of_another_model_is_refused(index, vault, tmp_path):

@@ -46,8 +46,8 @@ def start(tmp_path):
 def content(index):
     return sorted(
         index.store(need_model=False).rows(
-            """select files.path, documents.title, place, words.text, vector,
-            (select vector from signs where signs.id = passages.id)
+            """select files.path, documents.title, place, words.text,
+            (select vector from vectors where vectors.id = passages.id)
             from passages join documents on documents.id = document join files on files.id = file
             join words on words.rowid = passages.id"""
         )
