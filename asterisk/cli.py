@@ -190,7 +190,7 @@ Examples:
 @click.option("--path", "paths", multiple=True, metavar="TEXT", help="Only where the path contains this.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only with this tag, or one below it.")
 @click.option("--since", metavar="DATE", help="Only since 2026-01-31, or 30d, 2w, 6m, 1y.")
-@options(JSON, INDEX, MODEL, THREADS)
+@options(JSON, INDEX, MODEL)
 def search(
     query: tuple[str, ...],
     limit: int,
@@ -201,13 +201,12 @@ def search(
     as_json: bool,
     index_file: Path | None,
     model: str | None,
-    threads: int,
 ) -> None:
     """Search by meaning and by words.
 
     Without a query, a prompt opens that keeps the model loaded. Queries may also come from a pipe, one a line.
     """
-    opened = open_index(index_file, model, threads)
+    opened = open_index(index_file, model)
     earliest = since_time(since)
 
     def find(text: str) -> list[Hit]:

@@ -106,7 +106,7 @@ class Index:
     Args:
         path: The file; by default the one of the command line.
         model: A model directory or Hub id; by default the released model.
-        threads: Threads of the encoder; 0 means all cores.
+        threads: Threads to embed files with; 0 means all cores.
 
     Example:
         >>> from asterisk.search import Index
@@ -137,8 +137,19 @@ class Index:
 
     @cached_property
     def encoder(self) -> AsteriskEncoder:
-        """The model, loaded when it is first needed."""
+        """The model for many texts, loaded when it is first needed."""
         return AsteriskEncoder(self.model, threads=self.threads)
+
+    @cached_property
+    def query_encoder(self) -> AsteriskEncoder:
+        """The model for one text: other threads would wait in a busy loop, while SQLite wants a core."""
+        return AsteriskEncoder(self.model, threads=1)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the model's files."""
+        encoder = self.query_encoder
+        return fingerprint(encoder.directory / encoder.file_name, encoder.directory / "tokenizer.json")
 
     def store(self, writable: bool = False, need_model: bool = True) -> Store:
         """Open the file, and check that its vectors are of this model.
@@ -150,13 +161,11 @@ class Index:
         if self.opened and writable and not self.opened.writable:
             self.close()
         if not self.opened:
-            self.opened = Store(self.path, writable, self.encoder.dim if writable and need_model else None)
+            self.opened = Store(self.path, writable, self.query_encoder.dim if writable and need_model else None)
         if need_model:
-            directory = self.encoder.directory
-            made_with = fingerprint(directory / self.encoder.file_name, directory / "tokenizer.json")
             if writable:
-                self.opened.set_facts(fingerprint=made_with, model=self.model)
-            if self.opened.fact("fingerprint") != made_with:
+                self.opened.set_facts(fingerprint=self.fingerprint, model=self.model)
+            if self.opened.fact("fingerprint") != self.fingerprint:
                 raise InputError(
                     f"{self.path}: made with another model ({self.opened.fact('model')}); name that with --model, "
                     "or delete the file and index again"
@@ -216,7 +225,8 @@ class Index:
         by_words = best_passages(rank_by_words(store, query, passages, chosen)) if mode != "semantic" else []
         by_vector = []
         if mode != "words":
-            by_vector = best_passages(rank_by_vector(store, self.encoder.encode(query), passages, chosen))
+            vector = self.query_encoder.encode(query)
+            by_vector = best_passages(rank_by_vector(store, vector, passages, chosen))
         ranked = fuse(by_words, by_vector) if mode == "hybrid" else by_words or by_vector
         return [self.hit(found) for found in ranked[:limit]]
 

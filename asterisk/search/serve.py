@@ -161,6 +161,6 @@ def serve(index: Index, port: int, origins: list[str], ready: Callable[[str], No
         listener = socket.create_server((HOST, port))
     except OSError as error:
         raise InputError(f"port {port} is taken; choose another with --port") from error
-    _ = index.encoder  # loaded before the first request
+    _ = index.encoder, index.query_encoder  # loaded before the first request
     ready(f"http://{HOST}:{listener.getsockname()[1]}")
     uvicorn.Server(uvicorn.Config(application(index, origins), log_level="warning")).run(sockets=[listener])

@@ -19,7 +19,7 @@ def open_index(tmp_path, encoder):
 
     def call(path=tmp_path / "data" / "index.sqlite"):
         index = Index(path, str(RELEASE), threads=1)
-        index.__dict__["encoder"] = encoder
+        index.__dict__ |= {"encoder": encoder, "query_encoder": encoder}
         opened.append(index)
         return index
 
