@@ -1,0 +1,390 @@
+"""The console command `asterisk`: embed texts, index one's own files, search them.
+
+Exit codes: 0, 1 where a search finds nothing, 2 for a mistake of the user.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from importlib import import_module
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from asterisk import errors
+from asterisk.encoder import AsteriskEncoder
+from asterisk.errors import InputError
+from asterisk.released import released_model
+
+if TYPE_CHECKING:
+    from asterisk.search import Hit, Index
+    from asterisk.search.ranking import Mode
+
+ROWS = 1024
+DAYS = {"d": 1, "w": 7, "m": 30, "y": 365}
+
+Command = Callable[..., Any]
+
+
+def options(*shared: Command) -> Command:
+    """Return a decorator that gives a command the options that several have."""
+
+    def decorate(function: Command) -> Command:
+        for option in reversed(shared):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+at_least = click.IntRange
+MODEL = click.option("--model", metavar="NAME", help="Model directory or Hub id; else the released model.")
+THREADS = click.option(
+    "--threads", type=at_least(0), default=0, metavar="N", help="Threads of the encoder; 0 means all cores."
+)
+INDEX = click.option(
+    "--index",
+    "index_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The index; else $ASTERISK_INDEX, or a file of the user's data.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON, a line for each hit.")
+LIMIT = click.option(
+    "--limit", type=at_least(1), default=10, show_default=True, metavar="N", help="Show so many documents."
+)
+PATHS = click.argument("roots", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
+
+
+@click.group(context_settings={"max_content_width": 100})
+@click.version_option(package_name="asterisk-embedding", message="%(version)s")
+def app() -> None:
+    """Sentence embeddings, and a search of your own notes and pages, on this machine alone."""
+
+
+def lines_of(name: str) -> Iterator[str]:
+    """Yield the lines of a file, or of standard input for `-`.
+
+    Raises:
+        OSError: If it cannot be read.
+        InputError: If it is not UTF-8.
+    """
+    with sys.stdin.buffer if name == "-" else Path(name).open("rb") as stream:
+        for row, line in enumerate(stream, start=1):
+            try:
+                yield line.decode("utf-8-sig" if row == 1 else "utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise InputError(f"{name} line {row}: not UTF-8; save the file as UTF-8") from error
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  echo "a cat sat on the mat" | asterisk embed
+  asterisk embed titles.txt --format npy > titles.npy
+"""
+)
+@click.argument("files", metavar="[FILE]...", nargs=-1)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["jsonl", "npy"]),
+    default="jsonl",
+    show_default=True,
+    help="JSON lines, or one NumPy array.",
+)
+@click.option("--dim", type=at_least(1), metavar="N", help="Keep the first so many numbers of each vector.")
+@options(MODEL, THREADS)
+def embed(files: tuple[str, ...], form: str, dim: int | None, model: str | None, threads: int) -> None:
+    """Write the vectors of texts to standard output.
+
+    A text is a line of the files, or of standard input for - or without a file.
+    """
+    encoder = AsteriskEncoder(model or released_model(), threads=threads)
+    if form == "npy" and sys.stdout.isatty():
+        raise InputError("--format npy is not for a terminal: write it to a file with > vectors.npy")
+    texts = (line for name in files or ("-",) for line in lines_of(name))
+    if form == "npy":
+        np.save(sys.stdout.buffer, encoder.encode(texts, truncate_dim=dim))
+        return
+    while block := list(islice(texts, ROWS)):
+        for text, vector in zip(block, encoder.encode(block, truncate_dim=dim), strict=True):
+            row = {"text": text, "embedding": [round(number, 7) for number in vector.tolist()]}
+            click.echo(json.dumps(row, ensure_ascii=False))
+
+
+def open_index(path: Path | None, model: str | None = None, threads: int = 0) -> Index:
+    """Open the index; nothing is read yet.
+
+    Raises:
+        InputError: If the packages that search needs are not installed.
+    """
+    try:
+        from asterisk.search import Index
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.startswith("asterisk"):
+            raise
+        raise InputError(
+            f"this needs the package {error.name}: pip install 'asterisk-embedding[search]'"
+        ) from error
+    return Index(path, model, threads)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  asterisk index ~/Notes ~/ArchiveBox
+  asterisk index
+  asterisk index --watch
+"""
+)
+@PATHS
+@click.option("--watch", is_flag=True, help="Go on while files change.")
+@options(INDEX, MODEL, THREADS)
+def index(roots: tuple[Path, ...], watch: bool, index_file: Path | None, model: str | None, threads: int) -> None:
+    """Read what is new or changed into the index.
+
+    Read are notes, web pages, mail and PDF files. Without a path, all directories that were indexed before are
+    brought up to date. Left out are hidden files and directories, symbolic links, and what the patterns of a file
+    .asteriskignore in the directory match.
+    """
+    opened = open_index(index_file, model, threads)
+    from asterisk.search.terminal import report_lines
+
+    report = opened.index(*roots, progress=sys.stderr.isatty())
+    click.echo("\n".join(report_lines(report)))
+    if watch:
+        from asterisk.search.watch import changed_roots
+
+        for changed in changed_roots(opened):
+            if (report := opened.index(*changed)).touched:
+                click.echo("\n".join(report_lines(report)))
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  asterisk search how did we fix the boiler
+  asterisk search "sourdough" --tag recipes --since 1y --json
+  asterisk search --mode words --path Projects/ invoice
+"""
+)
+@click.argument("query", metavar="[QUERY]...", nargs=-1)
+@LIMIT
+@click.option(
+    "--mode",
+    type=click.Choice(["hybrid", "semantic", "words"]),
+    default="hybrid",
+    show_default=True,
+    help="By meaning and words, or by one of them.",
+)
+@click.option("--path", "paths", multiple=True, metavar="TEXT", help="Only where the path contains this.")
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only with this tag, or one below it.")
+@click.option("--since", metavar="DATE", help="Only since 2026-01-31, or 30d, 2w, 6m, 1y.")
+@options(JSON, INDEX, MODEL)
+def search(
+    query: tuple[str, ...],
+    limit: int,
+    mode: Mode,
+    paths: tuple[str, ...],
+    tags: tuple[str, ...],
+    since: str | None,
+    as_json: bool,
+    index_file: Path | None,
+    model: str | None,
+) -> None:
+    """Search by meaning and by words.
+
+    Without a query, a prompt opens that keeps the model loaded. Queries may also come from a pipe, one a line.
+    """
+    opened = open_index(index_file, model)
+    earliest = since_time(since)
+
+    def find(text: str) -> list[Hit]:
+        return opened.search(text, limit, mode, paths, tags, earliest)
+
+    if query:
+        show(find(checked_query(" ".join(query))), " ".join(query), as_json)
+        return
+    opened.store(need_model=mode != "words")
+    for line in prompted():
+        hits = find(checked_query(line))
+        if as_json:
+            click.echo(json.dumps({"query": line, "hits": [hit.as_dict() for hit in hits]}))
+        else:
+            print_hits(hits, line)
+
+
+@app.command(
+    epilog="""\b
+Example:
+  asterisk similar ~/Notes/Boiler.md --limit 5
+"""
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@options(LIMIT, JSON, INDEX)
+def similar(file: Path, limit: int, as_json: bool, index_file: Path | None) -> None:
+    """Find what is nearest in meaning to a note."""
+    show(open_index(index_file).similar(file, limit), "", as_json)
+
+
+@app.command()
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@INDEX
+def status(as_json: bool, index_file: Path | None) -> None:
+    """Say what the index holds, and what was left out."""
+    found = open_index(index_file).status()
+    from asterisk.search.terminal import status_lines
+
+    if as_json:
+        click.echo(json.dumps(found.as_dict()))
+        return
+    for line in status_lines(found):
+        click.echo(line)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  asterisk prune
+  asterisk prune ~/OldNotes
+"""
+)
+@PATHS
+@INDEX
+def prune(roots: tuple[Path, ...], index_file: Path | None) -> None:
+    """Forget what is gone or named, and give back its space."""
+    click.echo(f"{open_index(index_file).prune(*roots):,} files forgotten")
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  asterisk serve
+  curl "http://127.0.0.1:8737/search?q=boiler&limit=3"
+  curl http://127.0.0.1:8737/v1/embeddings -d '{"input": ["a text", "another"]}'
+"""
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8737,
+    show_default=True,
+    metavar="N",
+    help="The port; 0 takes a free one.",
+)
+@click.option("--origin", "origins", multiple=True, metavar="URL", help="Let pages from there ask, too.")
+@options(INDEX, MODEL, THREADS)
+def serve(port: int, origins: tuple[str, ...], index_file: Path | None, model: str | None, threads: int) -> None:
+    """Answer other programs on this machine.
+
+    They find /search, and /v1/embeddings in the shape of OpenAI's.
+    """
+    opened = open_index(index_file, model, threads)
+    from asterisk.search.serve import serve as run_server
+
+    run_server(opened, port, list(origins), lambda address: click.echo(f"serving {address}"))
+
+
+def checked_query(text: str) -> str:
+    """Refuse a query that is no text.
+
+    Raises:
+        InputError: If it is empty or not UTF-8.
+    """
+    if not text.strip():
+        raise InputError("the query is empty: say what to look for")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # what the shell passed could not be decoded
+        raise InputError("the query is not UTF-8: set the terminal to UTF-8") from error
+    return text
+
+
+def since_time(text: str | None) -> float | None:
+    """Return seconds since 1970 of a date, or of so many days, weeks, months or years ago.
+
+    Raises:
+        InputError: If it is neither.
+    """
+    if text is None:
+        return None
+    now = datetime.datetime.now()
+    try:
+        if text[-1:] in DAYS and text[:-1].isdecimal():
+            return (now - datetime.timedelta(days=int(text[:-1]) * DAYS[text[-1]])).timestamp()
+        return datetime.datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError) as error:
+        raise InputError(f"--since is {text!r}: give a date such as 2026-01-31, or 30d, 2w, 6m, 1y") from error
+
+
+def prompted() -> Iterator[str]:
+    """Yield the lines that a person types at the prompt, or those of a pipe."""
+    if not sys.stdin.isatty():
+        yield from (line for line in lines_of("-") if line.strip())
+        return
+    with suppress(ImportError):
+        import_module("readline")  # gives `input` a history
+    while True:
+        try:
+            line = input("search> ")
+        except EOFError:
+            click.echo()
+            return
+        if line.strip():
+            yield line
+
+
+def show(hits: list[Hit], query: str, as_json: bool) -> None:
+    """Print the hits; exit code 1 says that there are none."""
+    if as_json:
+        for hit in hits:
+            click.echo(json.dumps(hit.as_dict()))
+    else:
+        print_hits(hits, query)
+    if not hits:
+        click.get_current_context().exit(1)
+
+
+def print_hits(hits: list[Hit], query: str) -> None:
+    """Print the hits for a person."""
+    from asterisk.search.terminal import hit_lines
+
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    for hit in hits:
+        click.echo("\n".join([*hit_lines(hit, query, colour), ""]))
+    if not hits:
+        click.echo("nothing found", err=True)
+
+
+def command() -> None:
+    """Run the command line; a mistake in it is one line, as any other of the user."""
+    try:
+        code = app(sys.argv[1:] or ["--help"], prog_name="asterisk", standalone_mode=False)
+    except click.Abort as error:
+        raise KeyboardInterrupt from error
+    except click.ClickException as error:
+        raise InputError(f"{error.format_message().rstrip('.')}; see asterisk --help") from error
+    sys.exit(code or 0)
+
+
+def main() -> None:
+    """Run the console command."""
+    # A path that is not UTF-8 is written as it is on the disk.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
+    errors.run(command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""What the commands of search.md print, run over the notes of docs/notes with the released weights.
+
+cog -I docs -r docs/search.md    # at the root of the repository: run them again
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from asterisk.evaluation.results import markdown_table
+from asterisk.files import read_json
+
+ROOT = Path(__file__).parents[1]
+INDEX = tempfile.TemporaryDirectory(prefix="asterisk-docs-")
+WIDTH = 115
+MODES = ("hybrid", "semantic", "words")
+
+
+def run(command: str) -> str:
+    """Run a command line of `asterisk` in docs/; return it with its output, laid out as in a terminal."""
+    environment = os.environ | {"ASTERISK_INDEX": f"{INDEX.name}/index.sqlite", "COLUMNS": "100"}
+    script = f'asterisk() {{ {shlex.quote(sys.executable)} -m asterisk.cli "$@"; }}\n{command}'
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=ROOT / "docs", env=environment, capture_output=True, text=True, check=False
+    )
+    assert not done.stderr, done.stderr
+    # The only words that change from run to run, and from machine to machine.
+    output = re.sub(r" in [\d.]+ s, \d+% of it embedding", "", done.stdout)
+    output = output.replace(INDEX.name, "~/.local/share/asterisk").replace(f"{ROOT}/", "~/asterisk/")
+    return f"```console\n$ {command}\n{output.rstrip()}\n```\n"
+
+
+def figures() -> dict[str, Any]:
+    """Return what `scripts/benchmarks/search.py` measured."""
+    return read_json(ROOT / "results" / "search.json")["figures"]
+
+
+def retrieval() -> str:
+    """Lay out how good each mode is."""
+    rows = [
+        [name.replace("_", " "), row["files"], row["queries"]]
+        + ["{ndcg_at_10:.2f} / {recall_at_10:.1f}".format(**row[mode]) for mode in MODES]
+        for name, row in figures()["retrieval"]["scores"].items()
+    ]
+    return markdown_table(["", "files", "queries", *MODES], rows) + "\n"
+
+
+def neighbours() -> str:
+    """Lay out how fast vectors are found in each way, and which."""
+    rows = [
+        [f"{int(count):,}", name, row["ms"], row["processor_ms"], row["recall"], f"{row['mb']:.0f}"]
+        for count, ways in figures()["neighbours"].items()
+        for name, row in ways.items()
+    ]
+    return markdown_table(["vectors", "way", "ms", "of the processor", "recall, %", "MB"], rows) + "\n"
+
+
+def speed() -> str:
+    """Say how long whole queries take, and indexing."""
+    whole, vault = figures()["latency"], figures()["retrieval"]["indexing"][-1]
+    machine = read_json(ROOT / "results" / "search.json")["run"]
+    warm, cold = whole["warm"]["hybrid"], whole["cold_ms"]["hybrid"]
+    text = (
+        f"Among {whole['passages']:,} passages ({whole['index_mb']:.0f} MB), a query takes {warm['ms']:.0f} ms "
+        f"with the process running, {warm['processor_ms']:.0f} ms of it of the processor, and {cold:.0f} ms from "
+        f"the shell. Indexing wrote "
+        f"{vault['passages'] / vault['processor_seconds']:.0f} passages in a second of the "
+        f"processor, {vault['embedding_seconds'] / vault['seconds']:.0%} of the time in the model, with "
+        f"{vault['peak_mb']:.0f} MB of memory. Measured on {machine['cores']} cores ({machine['cpu']}) at a load "
+        f"of {machine['load_average']:g}."
+    )
+    return textwrap.fill(text, WIDTH) + "\n"
