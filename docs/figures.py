@@ -98,8 +98,8 @@ def limits() -> str:
     return (
         f"- **Retrieval**: it keeps {100 * ours / teacher:.0f} % of the teacher's nDCG@10 on Cranfield "
         f"({ours:.2f} of {teacher:.2f}).\n"
-        f"- **Long texts**: training cut them at {min(lengths)} tokens, and a small part at {max(lengths)}. What "
-        f"lies beyond {config['max_position_embeddings']} tokens is dropped.\n"
+        f"- **Long texts**: training cut them at {min(lengths)} tokens, later at {max(lengths)}. What lies beyond "
+        f"{config['max_position_embeddings']} tokens is dropped.\n"
         "- **Technical texts**, and others far from the text that it was trained on.\n"
         '- **Word order**: "a dog chases a cat" is nearer to "a cat chases a dog" than to "a cat is chased by a '
         'dog".\n'
