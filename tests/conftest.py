@@ -22,6 +22,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 ROOT = Path(__file__).parents[1]
+RELEASE = ROOT / "release" / "asterisk"
 HF_HOME = tempfile.TemporaryDirectory(prefix="asterisk-tests-")
 # Before the first import of torch or a Hugging Face library. One thread: tiny matrices, perhaps on a busy machine.
 os.environ |= {"HF_HOME": HF_HOME.name, "OMP_NUM_THREADS": "1"}
@@ -322,3 +323,40 @@ def change_source(monkeypatch):
         )
 
     return change
+
+
+@pytest.fixture(scope="session")
+def released_encoder():
+    from asterisk import AsteriskEncoder
+
+    return AsteriskEncoder(str(RELEASE), threads=1)
+
+
+@pytest.fixture
+def open_index(tmp_path, released_encoder):
+    """Open an index of files with an encoder that is loaded already."""
+    from asterisk.search import Index
+
+    opened = []
+
+    def call(path=tmp_path / "data" / "index.sqlite"):
+        index = Index(path, str(RELEASE), threads=1)
+        index.__dict__ |= {"encoder": released_encoder, "query_encoder": released_encoder}
+        opened.append(index)
+        return index
+
+    yield call
+    for index in opened:
+        index.close()
+
+
+@pytest.fixture
+def index(open_index):
+    return open_index()
+
+
+@pytest.fixture
+def vault(tmp_path):
+    from search_files import NOTES, write_files
+
+    return write_files(tmp_path / "vault", NOTES)

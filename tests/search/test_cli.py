@@ -161,23 +161,23 @@ def test_completion_offers_commands(pipe, monkeypatch):
     assert pipe(b"").stdout.split() == [b"plain,search", b"plain,serve", b"plain,similar", b"plain,status"]
 
 
-def test_embed_writes_json_lines(pipe, encoder, tmp_path):
+def test_embed_writes_json_lines(pipe, released_encoder, tmp_path):
     result = pipe("a cat sat\n\nחתול\n".encode(), "embed", "--dim", 64)
     assert result.returncode == 0, result.stderr
     rows = [json.loads(line) for line in result.stdout.decode().splitlines()]
     assert [row["text"] for row in rows] == ["a cat sat", "", "חתול"]
-    expected = encoder.encode([row["text"] for row in rows], truncate_dim=64)
+    expected = released_encoder.encode([row["text"] for row in rows], truncate_dim=64)
     np.testing.assert_allclose([row["embedding"] for row in rows], expected, atol=1e-6)
 
 
-def test_embed_writes_an_array(pipe, encoder, tmp_path):
+def test_embed_writes_an_array(pipe, released_encoder, tmp_path):
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo")
     (tmp_path / "b.txt").write_text("three\n")
     result = pipe(
         b"four", "embed", tmp_path / "a.txt", tmp_path / "b.txt", "-", "--format", "npy", "--model", RELEASE
     )
     vectors = np.load(io.BytesIO(result.stdout))
-    np.testing.assert_allclose(vectors, encoder.encode(["one", "two", "three", "four"]), atol=1e-6)
+    np.testing.assert_allclose(vectors, released_encoder.encode(["one", "two", "three", "four"]), atol=1e-6)
 
 
 def test_embed_names_the_line_that_is_not_utf_8(asterisk, tmp_path):
