@@ -129,7 +129,7 @@ def plain_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (apsw.NotADBError, apsw.CorruptError) as error:
-        raise InputError(f"{path}: damaged, or not an index; delete it and index again") from error
+        raise InputError(f"{path}: not an index, or a damaged one; name another with --index") from error
     except apsw.FullError as error:
         raise InputError(f"{path}: the disk is full; free some space and run the same command again") from error
     except (apsw.ReadOnlyError, apsw.PermissionsError, apsw.AuthError) as error:
@@ -177,8 +177,12 @@ class Store:
                     pass
         if (version := self.fact("version")) != str(VERSION):
             self.connection.close()
-            problem = f"has version {version}, not {VERSION}" if version else "not an index"
-            raise InputError(f"{path}: {problem}; delete it and index again, or choose another with --index")
+            if version is None:
+                raise InputError(f"{path}: not an index; name another with --index")
+            raise InputError(
+                f"{path}: has version {version}, not {VERSION}; delete it and index again, "
+                "or name another with --index"
+            )
 
     def connect(self, mode: str) -> apsw.Connection:
         """Open the file and load sqlite-vec."""

@@ -289,8 +289,10 @@ def test_index_of_another_model_is_refused(index, vault, tmp_path):
     assert index.search("Vienna", mode="words")  # words need no model
 
 
-@pytest.mark.parametrize("version", ["99", None])
-def test_index_of_another_version_is_refused(index, vault, version):
+@pytest.mark.parametrize(
+    ("version", "advice"), [("99", "delete it and index again"), (None, "not an index; name")]
+)
+def test_index_of_another_version_is_refused(index, vault, version, advice):
     index.index(vault)
     connection = index.store().connection
     if version:
@@ -298,7 +300,7 @@ def test_index_of_another_version_is_refused(index, vault, version):
     else:
         connection.execute("drop table facts")
     index.close()
-    with pytest.raises(InputError, match="delete it and index again"):
+    with pytest.raises(InputError, match=advice):
         index.search("x")
 
 
