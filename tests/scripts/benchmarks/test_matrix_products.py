@@ -6,7 +6,7 @@ import onnx
 import pytest
 from conftest import ROOT, load_script, refused
 
-WEIGHTS = 32 * 512 + 2 * (4 * 512 * 512 + 2 * 512 * 256)  # of the miniature model
+WEIGHTS = 32 * 512 + 2 * (4 * 512 * 512 + 2 * 512 * 256) + 512 * 32  # of the miniature model
 
 
 def test_bare_products_are_those_of_the_graph(exported):
