@@ -79,8 +79,10 @@ def main() -> None:
         for model in arguments.models:
             run_mteb(model, arguments.mteb, arguments.results / "mteb")
         return
-    tasks = [task for directory in arguments.data_dir or () for task in load_tasks(directory)]
-    tasks = tasks if arguments.data_dir else load_hub_tasks()
+    if arguments.data_dir:
+        tasks = [task for directory in arguments.data_dir for task in load_tasks(directory)]
+    else:
+        tasks = load_hub_tasks()
     if held_out := load_held_out(arguments.models, arguments.pairs, arguments.teacher_vectors):
         tasks.append(held_out)
     if not tasks:

@@ -76,3 +76,15 @@ def archived_page(archive, timestamp, outputs, **index):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content)
     (folder / "index.json").write_text(json.dumps({"timestamp": timestamp, **index}))
+
+
+def content(index):
+    """Everything that is found by rows, without their numbers."""
+    return sorted(
+        index.store(need_model=False).rows(
+            """select files.path, documents.title, tags, date, line, place, words.text, words.headings,
+            (select vector from vectors where vectors.id = passages.id)
+            from passages join documents on documents.id = document join files on files.id = file
+            join words on words.rowid = passages.id"""
+        )
+    )

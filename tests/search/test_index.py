@@ -9,7 +9,7 @@ from pathlib import Path
 import apsw
 import numpy as np
 import pytest
-from search_files import NOTES, message, names, pdf, write_files
+from search_files import NOTES, content, message, names, pdf, write_files
 
 from asterisk.errors import InputError
 from asterisk.search import Index
@@ -23,18 +23,6 @@ def counts(report):
     return (report.added, report.changed, report.renamed, report.removed, report.unchanged, report.embedded)
 
 
-def content(index):
-    """Everything that is found by rows, without their numbers."""
-    return sorted(
-        index.store(need_model=False).rows(
-            """select files.path, documents.title, tags, date, line, place, words.text, words.headings,
-            (select vector from vectors where vectors.id = passages.id)
-            from passages join documents on documents.id = document join files on files.id = file
-            join words on words.rowid = passages.id"""
-        )
-    )
-
-
 def test_each_mode_finds_the_note_and_its_place(index, vault):
     assert counts(index.index(vault)) == (4, 0, 0, 0, 0, 5)
     for mode in ("hybrid", "semantic", "words"):
@@ -46,9 +34,7 @@ def test_each_mode_finds_the_note_and_its_place(index, vault):
 
 
 def test_every_kind_of_file_is_found(index, vault):
-    box = "".join(
-        f"From a@b Mon Feb  5 10:00:00 2024\n{message(s, b)}\n" for s, b in [("tax", "forms"), ("party", "cake")]
-    )
+    box = "".join(f"From a@b Mon Feb  5 10:00:00 2024\n{message(s, b)}\n" for s, b in MAIL)
     write_files(
         vault, {"ice.pdf": pdf("x", "Glaciers retreat."), "page.html": "<p>Kettles boil.</p>", "mail.mbox": box}
     )

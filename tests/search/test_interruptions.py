@@ -9,7 +9,7 @@ import time
 
 import apsw
 import pytest
-from search_files import message, names, write_files
+from search_files import content, message, names, write_files
 
 from asterisk.search.documents import Document
 from asterisk.search.store import State
@@ -41,17 +41,6 @@ def start(tmp_path):
         return subprocess.Popen(command, env=environment, **pipes)
 
     return call
-
-
-def content(index):
-    return sorted(
-        index.store(need_model=False).rows(
-            """select files.path, documents.title, place, words.text,
-            (select vector from vectors where vectors.id = passages.id)
-            from passages join documents on documents.id = document join files on files.id = file
-            join words on words.rowid = passages.id"""
-        )
-    )
 
 
 def assert_whole(path):
