@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -66,6 +67,14 @@ def time_calls(
         encode(texts)
         times.append((time.perf_counter() - wall, time.process_time() - processor))
     return times
+
+
+def peak_memory_mb() -> float:
+    """Return the largest resident memory that this process has had."""
+    status = Path("/proc/self/status")
+    if status.exists():  # on Linux, ru_maxrss of a child starts from that of its parent
+        return int(status.read_text().partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def run_fresh(arguments: list[str], job: object = None) -> Any:

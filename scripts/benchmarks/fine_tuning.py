@@ -29,7 +29,7 @@ from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss, Mu
 from tqdm import tqdm
 
 from asterisk.errors import InputError, run
-from asterisk.evaluation.measuring import SEED, machine_facts, run_fresh, write_report
+from asterisk.evaluation.measuring import SEED, machine_facts, peak_memory_mb, run_fresh, write_report
 from asterisk.evaluation.models import FORM_NAMES, load_forms, load_sentence_transformer
 from asterisk.evaluation.results import markdown_table
 from asterisk.evaluation.scoring import embed_all, look_up, shorten
@@ -99,7 +99,7 @@ def train(method: str, model: str, examples: dict[str, list[str]], output: str) 
     started, processor = time.perf_counter(), time.process_time()
     trainer.train()
     seconds, processor_s = time.perf_counter() - started, time.process_time() - processor
-    peak = Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]
+    peak_mb = peak_memory_mb()
     if adapted:
         adapted.merge_and_unload()
     trained.save(output, create_model_card=False)
@@ -107,7 +107,7 @@ def train(method: str, model: str, examples: dict[str, list[str]], output: str) 
         "parameters": parameters,
         "seconds": seconds,
         "processor_s": processor_s,
-        "peak_memory_mb": int(peak) * 1024 / 1e6,
+        "peak_memory_mb": peak_mb,
     }
 
 

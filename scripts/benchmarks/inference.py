@@ -21,7 +21,6 @@ import itertools
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -37,6 +36,7 @@ from asterisk.errors import InputError, run
 from asterisk.evaluation.measuring import (
     BATCH_SIZE,
     machine_facts,
+    peak_memory_mb,
     run_fresh,
     sample_texts,
     text_of_tokens,
@@ -99,14 +99,6 @@ def list_forms(models: list[str], teacher: str, teacher_onnx: Path, threads: int
                 raise InputError(f"{form.files[-1]}: no such file; export the model with export_optimum.py")
             forms[f"{name if names.count(name) == 1 else model} ({FORM_NAMES[kind]})"] = form
     return forms
-
-
-def peak_memory_mb() -> float:
-    """Return the largest resident memory that this process has had."""
-    status = Path("/proc/self/status")
-    if status.exists():  # on Linux, ru_maxrss of a child starts from that of its parent
-        return int(status.read_text().partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def measure_fresh(form: Form) -> list[float]:
