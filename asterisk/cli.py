@@ -1,4 +1,4 @@
-"""The console command `asterisk`: embed texts, index one's own files, search them.
+"""The console command `asterisk`: embed texts, index one's own files and search them, group the items of feeds.
 
 Exit codes: 0, 1 where a search finds nothing, 2 for a mistake of the user.
 """
@@ -11,7 +11,8 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from asterisk.search.ranking import Mode
 
 ROWS = 1024
-DAYS = {"d": 1, "w": 7, "m": 30, "y": 365}
+HOURS = {"h": 1, "d": 24, "w": 7 * 24, "m": 30 * 24, "y": 365 * 24}
 
 Command = Callable[..., Any]
 
@@ -122,20 +123,31 @@ def embed(files: tuple[str, ...], form: str, dim: int | None, model: str | None,
             click.echo(json.dumps(row, ensure_ascii=False))
 
 
-def open_index(path: Path | None, model: str | None = None, threads: int = 0) -> Index:
-    """Open the index; nothing is read yet.
+@contextmanager
+def extra_needed() -> Iterator[None]:
+    """Name a package that only the extra `search` brings, if it is missing.
 
     Raises:
-        InputError: If the packages that search needs are not installed.
+        InputError: If it is.
     """
     try:
-        from asterisk.search import Index
+        yield
     except ModuleNotFoundError as error:
         if not error.name or error.name.startswith("asterisk"):
             raise
         raise InputError(
             f"this needs the package {error.name}: pip install 'asterisk-embedding[search]'"
         ) from error
+
+
+def open_index(path: Path | None, model: str | None = None, threads: int = 0) -> Index:
+    """Open the index; nothing is read yet.
+
+    Raises:
+        InputError: If the packages that search needs are not installed.
+    """
+    with extra_needed():
+        from asterisk.search import Index
     return Index(path, model, threads)
 
 
@@ -269,6 +281,84 @@ def prune(roots: tuple[Path, ...], index_file: Path | None) -> None:
 @app.command(
     epilog="""\b
 Examples:
+  asterisk dedupe feeds/*.xml
+  asterisk dedupe feeds.opml --window 2d --state feeds.state
+  asterisk dedupe items.csv --borderline
+  curl https://example.org/feed.xml | asterisk dedupe --json
+"""
+)
+@click.argument("files", metavar="[FILE]...", nargs=-1)
+@click.option(
+    "--window",
+    default="3d",
+    show_default=True,
+    metavar="TIME",
+    help="The longest time between the first and the last item of a story: 12h, 3d, 1w.",
+)
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Remember what was seen; the next run shows what is new, and which story it joins.",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(-1, 1),
+    metavar="COSINE",
+    help="How alike items of a story are on average; else chosen by how alike those of this feed are.",
+)
+@click.option("--borderline", is_flag=True, help="Show the pairs nearest to the threshold; keep nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON, a line for each story.")
+@options(MODEL, THREADS)
+def dedupe(
+    files: tuple[str, ...],
+    window: str,
+    state: Path | None,
+    threshold: float | None,
+    borderline: bool,
+    as_json: bool,
+    model: str | None,
+    threads: int,
+) -> None:
+    """Group the items of feeds that tell the same story; nothing is deleted.
+
+    Files, or standard input, are RSS, Atom, JSON Feed, OPML, JSON lines or CSV. Nothing is fetched from the net.
+    """
+    seconds = duration(window)
+    with extra_needed():
+        from asterisk.dedupe import Deduplicator, read_items, terminal
+    encoder = AsteriskEncoder(model or released_model(), threads=threads)
+
+    problems: list[str] = []
+
+    def report(problem: str) -> None:
+        problems.append(problem)
+        click.echo(terminal.printable(problem), err=True)
+
+    with Deduplicator(encoder, state, seconds, threshold) as deduplicator:
+        items = deduplicator.add(read_items(files or ("-",), report), progress=sys.stderr.isatty())
+        if problems and not items:
+            raise InputError("nothing could be read")
+        stories = deduplicator.stories()
+        if borderline:
+            for pair in deduplicator.borderline():
+                click.echo(json.dumps(asdict(pair)) if as_json else terminal.pair_line(pair))
+            return
+        colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        for story in stories:
+            if as_json:
+                click.echo(terminal.as_json(story))
+            elif len(story.members) > 1:
+                click.echo("\n".join([*terminal.story_lines(story, colour), ""]))
+        if not as_json:
+            click.echo(terminal.summary_line(stories, deduplicator.seen, deduplicator.threshold or 0.0))
+        sys.stdout.flush()  # before it is kept: what could not be written is shown again
+        deduplicator.keep()
+
+
+@app.command(
+    epilog="""\b
+Examples:
   asterisk serve
   curl "http://127.0.0.1:8737/search?q=boiler&limit=3"
   curl http://127.0.0.1:8737/v1/embeddings -d '{"input": ["a text", "another"]}'
@@ -310,6 +400,17 @@ def checked_query(text: str) -> str:
     return text
 
 
+def duration(text: str) -> float:
+    """Return seconds of so many hours, days, weeks, months or years.
+
+    Raises:
+        InputError: If it is none of these.
+    """
+    if text[:-1].isdecimal() and (hours := HOURS.get(text[-1])):
+        return int(text[:-1]) * hours * 3600.0
+    raise InputError(f"{text!r} is no length of time: give 12h, 3d, 2w, 6m or 1y")
+
+
 def since_time(text: str | None) -> float | None:
     """Return seconds since 1970 of a date, or of so many days, weeks, months or years ago.
 
@@ -318,10 +419,9 @@ def since_time(text: str | None) -> float | None:
     """
     if text is None:
         return None
-    now = datetime.datetime.now()
     try:
-        if text[-1:] in DAYS and text[:-1].isdecimal():
-            return (now - datetime.timedelta(days=int(text[:-1]) * DAYS[text[-1]])).timestamp()
+        if text[-1:] in HOURS and text[:-1].isdecimal():
+            return (datetime.datetime.now() - datetime.timedelta(seconds=duration(text))).timestamp()
         return datetime.datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError) as error:
         raise InputError(f"--since is {text!r}: give a date such as 2026-01-31, or 30d, 2w, 6m, 1y") from error
