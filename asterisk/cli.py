@@ -406,8 +406,8 @@ def duration(text: str) -> float:
     Raises:
         InputError: If it is none of these.
     """
-    if text[:-1].isdecimal() and (hours := HOURS.get(text[-1])):
-        return int(text[:-1]) * hours * 3600.0
+    if text[:-1].isdecimal() and text[-1] in HOURS and (number := int(text[:-1])):
+        return number * HOURS[text[-1]] * 3600.0
     raise InputError(f"{text!r} is no length of time: give 12h, 3d, 2w, 6m or 1y")
 
 

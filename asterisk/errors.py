@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 
 class InputError(ValueError):
@@ -17,12 +18,13 @@ def run(main: Callable[[], None]) -> None:
     except InputError as error:
         message = str(error)
     except BrokenPipeError:  # the reader of a pipe has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        close_output()
         return
     except (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except OSError as error:
         if error.errno == errno.ENOSPC:
+            close_output()
             message = "the disk is full; free some space and run the same command again"
         elif error.errno == errno.EROFS:
             message = f"{error.filename}: the file system is read-only; choose another place"
@@ -39,6 +41,12 @@ def run(main: Callable[[], None]) -> None:
         return
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
+
+
+def close_output() -> None:
+    """Let what standard output still holds go nowhere: Python would fail once more when it writes that at exit."""
+    with suppress(OSError, ValueError):  # no file, in a test
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def first_line(error: Exception) -> str:

@@ -56,10 +56,11 @@ class Item:
     @property
     def address(self) -> str:
         """The address without what does not tell pages apart: scheme, fragment, marks that track the reader."""
-        try:
-            return str(normalize_url(urldefrag(self.url.strip()).url, trailing_slash=False)).partition("://")[2]
-        except ValueError:  # no address
-            return ""
+        url = self.url.strip()
+        with suppress(ValueError):  # a name such as tag:example.org,2026:1, or damaged
+            if "://" in url:
+                url = str(normalize_url(urldefrag(url).url, trailing_slash=False)).partition("://")[2]
+        return url
 
     @property
     def content(self) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from asterisk.errors import InputError
 Told = tuple[int, int, int, str, str, str, float]
 VERSION = "1"
 WAIT_SECONDS = 5.0
+TITLE = 80  # characters, of an item without one
 SCHEMA = """
 create table facts(name text primary key, value text not null) without rowid;
 create table items(
@@ -27,6 +29,7 @@ create table items(
     source text not null,
     published real not null,  -- seconds since 1970
     twin integer,             -- an item with the same content; then there is no vector
+    text text not null,       -- the beginning of title and text, what was embedded
     vector blob,              -- int8
     story integer             -- number of the group; null until it has been reported
 );
@@ -121,12 +124,12 @@ class State:
         )
         return found[0][0] if found else None
 
-    def add(self, item: Item, published: float, twin: int | None) -> int:
+    def add(self, item: Item, published: float, twin: int | None, text: str) -> int:
         """Add an item, still without vector and group; return its number."""
-        values = (item.address, item.content, item.title or item.text[:80], item.url, item.source, published, twin)
-        sql = (
-            "insert into items(address, content, title, url, source, published, twin) values(?, ?, ?, ?, ?, ?, ?)"
-        )
+        title = item.title or textwrap.shorten(item.text, TITLE, placeholder=" …")
+        values = (item.address, item.content, title, item.url, item.source, published, twin, text)
+        columns = "address, content, title, url, source, published, twin, text"
+        sql = f"insert into items({columns}) values(?, ?, ?, ?, ?, ?, ?, ?)"
         return int(self.connection.execute(sql, values).lastrowid or 0)
 
     def set_vectors(self, numbers: Iterable[int], vectors: np.ndarray) -> None:
@@ -134,8 +137,8 @@ class State:
         rows = ((vector.tobytes(), number) for number, vector in zip(numbers, vectors, strict=True))
         self.connection.executemany("update items set vector = ? where id = ?", rows)
 
-    def leaves(self, window: float) -> list[tuple[int, int | None, float, bytes]]:
-        """Return number, story, time and vector of the items that unreported ones may belong to, and of those.
+    def leaves(self, window: float) -> list[tuple[int, int | None, float, bytes, str]]:
+        """Return number, story, time, vector and text of unreported items, and of those that they may belong to.
 
         They are in the order of time, whatever the order in which they came.
         """
@@ -143,7 +146,7 @@ class State:
             """with near as (select id, story from items where published between
                 (select min(published) - :window from items where story is null) and
                 (select max(published) + :window from items where story is null))
-            select id, story, published, vector from items where twin is null and
+            select id, story, published, vector, text from items where twin is null and
                 (id in (select id from near) or story in (select story from near))
                 order by published, content, address, id""",
             {"window": window},

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from asterisk.dedupe.feeds import Item
-from asterisk.dedupe.grouping import Cluster, agglomerate, calibrated_threshold, neighbours
+from asterisk.dedupe.grouping import Cluster, Features, agglomerate, calibrated_threshold, neighbours
 from asterisk.dedupe.state import State, Told
 from asterisk.encoder import AsteriskEncoder
 from asterisk.files import fingerprint
@@ -101,10 +101,11 @@ class Deduplicator:
         self.state = State(state, model)
         self.now = time.time()
         self.seen = 0
-        # Of the items that new ones may belong to, in the order of time: numbers, stories, times, unit vectors.
+        # Of the items that new ones may belong to, in the order of time: numbers, stories, times, features.
         self.numbers: list[int] = []
         self.known: list[int | None] = []
-        self.times, self.vectors = np.zeros(0), np.zeros((0, encoder.dim), dtype=np.float32)
+        self.times = np.zeros(0)
+        self.features = Features(np.zeros((0, encoder.dim), dtype=np.float32), [])
 
     def __enter__(self) -> Deduplicator:
         return self
@@ -129,12 +130,13 @@ class Deduplicator:
             How many items there were, seen before or not.
         """
         with tqdm(desc="items", unit=" items", disable=not progress) as bar:
-            remaining = iter(items)
+            remaining, count = iter(items), 0
             while block := list(islice(remaining, BLOCK)):
                 with self.state.transaction():
                     self.add_block(block)
                 bar.update(len(block))
-            return int(bar.n)
+                count += len(block)
+        return count
 
     def add_block(self, items: Sequence[Item]) -> None:
         """Embed and write down those of the items that are new."""
@@ -145,10 +147,11 @@ class Deduplicator:
                 continue
             published = self.now if item.published is None else item.published
             twin = self.state.twin(item, published, self.window)
-            number = self.state.add(item, published, twin)
+            text = " ".join(f"{item.title}. {item.text}".split()[:WORDS])
+            number = self.state.add(item, published, twin, text)
             if twin is None:
                 numbers.append(number)
-                texts.append(" ".join(f"{item.title}. {item.text}".split()[:WORDS]))
+                texts.append(text)
         self.state.set_vectors(numbers, quantise(self.encoder.encode(texts)))
 
     def stories(self) -> list[Story]:
@@ -157,13 +160,15 @@ class Deduplicator:
         Returns:
             The stories that have new items, whole, in the order of their numbers.
         """
-        rows = self.state.leaves(self.window)
-        self.numbers, self.known = [row[0] for row in rows], [row[1] for row in rows]
-        self.times = np.array([row[2] for row in rows])
-        stored = np.frombuffer(b"".join(row[3] for row in rows), dtype=np.int8).reshape(-1, self.encoder.dim)
-        self.vectors = stored / np.maximum(np.linalg.norm(stored.astype(np.float32), axis=1, keepdims=True), 1)
+        leaves = self.state.leaves(self.window)
+        self.numbers, self.known = [leaf[0] for leaf in leaves], [leaf[1] for leaf in leaves]
+        self.times = np.array([leaf[2] for leaf in leaves])
+        stored = np.frombuffer(b"".join(leaf[3] for leaf in leaves), dtype=np.int8).astype(np.float32)
+        stored = stored.reshape(-1, self.encoder.dim)
+        vectors = stored / np.maximum(np.linalg.norm(stored, axis=1, keepdims=True), 1)
+        self.features = Features(vectors, [leaf[4] for leaf in leaves])
         if self.threshold is None:
-            self.threshold = calibrated_threshold(self.vectors)
+            self.threshold = calibrated_threshold(self.features, self.times, self.window)
         story_of = self.group(self.threshold)
         found = {number: story_of[leaf] for number, leaf in self.state.unreported()}
         members: dict[int, list[Told]] = defaultdict(list)
@@ -172,14 +177,14 @@ class Deduplicator:
         place = {number: row for row, number in enumerate(self.numbers)}
         stories = []
         for number, told in members.items():
-            vectors = self.vectors[[place[leaf] for _, _, leaf, *_ in told]]
-            best = int(np.argmax(vectors @ vectors.sum(0)))
-            cosines = vectors @ vectors[best]
+            rows = [place[leaf] for _, _, leaf, *_ in told]
+            middle = self.features.middle(rows)
+            cosines = self.features.cosines(rows, [middle])[:, 0]
             shown = [
                 Member(title, url, source, published, round(float(cosine), 4), new=item in found)
                 for (_, item, _, title, url, source, published), cosine in zip(told, cosines, strict=True)
             ]
-            stories.append(Story(number, shown[best], shown))
+            stories.append(Story(number, shown[rows.index(middle)], shown))
         return stories
 
     def group(self, threshold: float) -> dict[int, int]:
@@ -191,9 +196,8 @@ class Deduplicator:
         cluster_of = np.zeros(len(self.known), dtype=np.int64)
         for number, (story, rows) in enumerate(rows_of.items()):
             cluster_of[rows] = number
-            times = self.times[rows]
-            clusters.append(Cluster(rows, self.vectors[rows].sum(0), times.min(), times.max(), fixed=story > 0))
-        near = neighbours(self.vectors, self.times, self.window, threshold)
+            clusters.append(Cluster.of(rows, self.features, self.times, fixed=story > 0))
+        near = neighbours(self.features, self.times, self.window, threshold)
         pairs = ((int(cluster_of[one]), int(cluster_of[other])) for one, other, _ in near)
         story_of: dict[int, int] = {}
         following = self.state.last_story() + 1
@@ -215,7 +219,7 @@ class Deduplicator:
         least = self.threshold - MARGIN
         near = (
             (one, other, cosine)
-            for one, other, cosine in neighbours(self.vectors, self.times, self.window, least)
+            for one, other, cosine in neighbours(self.features, self.times, self.window, least)
             if self.known[one] is None or self.known[other] is None
         )
         threshold = self.threshold
