@@ -50,6 +50,11 @@ class Features:
         by_words = (self.words[rows] @ self.words[columns].T).toarray()
         return MEANING * (self.vectors[rows] @ self.vectors[columns].T) + (1 - MEANING) * by_words
 
+    def words_of(self, row: int) -> Iterator[tuple[int, float]]:
+        """Yield column and weight of the words of an item."""
+        span = slice(self.words.indptr[row], self.words.indptr[row + 1])
+        return zip(self.words.indices[span].tolist(), self.words.data[span].tolist(), strict=True)
+
     def middle(self, rows: list[int]) -> int:
         """Return which of some items is nearest to their mean; the first of several."""
         by_words = np.asarray(self.words[rows] @ self.words[rows].sum(axis=0).T).ravel()
@@ -114,15 +119,12 @@ class Cluster:
     @classmethod
     def of(cls, rows: list[int], features: Features, times: np.ndarray, fixed: bool = False) -> Cluster:
         """Make a cluster of some items."""
-        words = csr_matrix(features.words[rows].sum(axis=0))
-        return cls(
-            rows,
-            features.vectors[rows].sum(axis=0),
-            dict(zip(words.indices.tolist(), words.data.tolist(), strict=True)),
-            float(times[rows].min()),
-            float(times[rows].max()),
-            fixed,
-        )
+        words: dict[int, float] = {}
+        for row in rows:
+            for column, weight in features.words_of(row):
+                words[column] = words.get(column, 0.0) + weight
+        first, last = float(times[rows].min()), float(times[rows].max())
+        return cls(rows, features.vectors[rows].sum(axis=0), words, first, last, fixed)
 
     def linkage(self, other: Cluster) -> float:
         """Return the mean cosine of the members with those of another cluster: average linkage."""
@@ -171,11 +173,12 @@ def neighbours(
         cosines = features.cosines(slice(start, stop), slice(begin, stop))
         rows, columns = np.arange(start, stop), np.arange(begin, stop)
         cosines[(columns >= rows[:, None]) | (times[columns] < times[rows, None] - window)] = -1
-        for row, found in zip(rows, cosines, strict=True):
-            near = np.flatnonzero(found >= threshold)
-            if len(near) > MOST_NEIGHBOURS:
-                near = near[np.argsort(-found[near], kind="stable")[:MOST_NEIGHBOURS]]
-            yield from ((int(row), int(columns[i]), float(found[i])) for i in near)
+        near, beside = np.nonzero(cosines >= threshold)
+        for row in np.flatnonzero(np.bincount(near, minlength=len(rows)) > MOST_NEIGHBOURS):
+            least = np.partition(cosines[row], -MOST_NEIGHBOURS)[-MOST_NEIGHBOURS]
+            near, beside = (places[(near != row) | (cosines[near, beside] >= least)] for places in (near, beside))
+        found = (rows[near].tolist(), columns[beside].tolist(), cosines[near, beside].tolist())
+        yield from zip(*found, strict=True)
 
 
 def agglomerate(

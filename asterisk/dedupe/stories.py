@@ -178,8 +178,10 @@ class Deduplicator:
         stories = []
         for number, told in members.items():
             rows = [place[leaf] for _, _, leaf, *_ in told]
-            middle = self.features.middle(rows)
-            cosines = self.features.cosines(rows, [middle])[:, 0]
+            middle, cosines = rows[0], np.ones(len(rows))
+            if len(set(rows)) > 1:
+                middle = self.features.middle(rows)
+                cosines = self.features.cosines(rows, [middle])[:, 0]
             shown = [
                 Member(title, url, source, published, round(float(cosine), 4), new=item in found)
                 for (_, item, _, title, url, source, published), cosine in zip(told, cosines, strict=True)
