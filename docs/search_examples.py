@@ -1,6 +1,6 @@
-"""What the commands of search.md print, run over the notes of docs/notes with the released weights.
+"""What the commands of search.md and dedupe.md print, with the released weights.
 
-cog -I docs -r docs/search.md    # at the root of the repository: run them again
+cog -I docs -r docs/search.md docs/dedupe.md    # at the root of the repository: run them again
 """
 
 import os
@@ -24,7 +24,11 @@ MODES = ("hybrid", "semantic", "words")
 
 def run(command: str) -> str:
     """Run a command line of `asterisk` in docs/; return it with its output, laid out as in a terminal."""
-    environment = os.environ | {"ASTERISK_INDEX": f"{INDEX.name}/index.sqlite", "COLUMNS": "100"}
+    environment = os.environ | {
+        "ASTERISK_INDEX": f"{INDEX.name}/index.sqlite",
+        "STATE": INDEX.name,
+        "COLUMNS": "100",
+    }
     script = f'asterisk() {{ {shlex.quote(sys.executable)} -m asterisk.cli "$@"; }}\n{command}'
     done = subprocess.run(
         ["bash", "-c", script], cwd=ROOT / "docs", env=environment, capture_output=True, text=True, check=False
@@ -74,5 +78,35 @@ def speed() -> str:
         f"processor, {vault['embedding_seconds'] / vault['seconds']:.0%} of the time in the model, with "
         f"{vault['peak_mb']:.0f} MB of memory. Measured on {machine['cores']} cores ({machine['cpu']}) at a load "
         f"of {machine['load_average']:g}."
+    )
+    return textwrap.fill(text, WIDTH) + "\n"
+
+
+def grouping() -> str:
+    """Lay out how good each way to group a feed is, and how fast ours."""
+    result = read_json(ROOT / "results" / "dedupe.json")
+    figures, machine = result["figures"], result["run"]
+    measures = ("precision", "recall", "F1", "B-cubed F1", "largest")
+    table = markdown_table(
+        ["", *measures], [[name, *map(row.get, measures)] for name, row in figures["feed"].items()]
+    )
+    quick = figures["speed"]
+    text = (
+        f"Of {quick['items']:,} items of 30 days, embedding took {quick['embedding']['seconds']:.0f} s "
+        f"({quick['embedding']['processor_s']:.0f} s of the processor), grouping {quick['grouping']['seconds']:.0f} s "
+        f"({quick['grouping']['processor_s']:.0f} s), with {quick['peak_mb']:,} MB of memory, on {machine['cores']} cores "
+        f"({machine['cpu']}) at a load of {machine['load_average']:g}."
+    )
+    return f"{table}\n\n{textwrap.fill(text, WIDTH)}\n"
+
+
+def thresholds() -> str:
+    """Say how near the threshold from the feed comes to the best, and how near a fixed one does."""
+    rows = read_json(ROOT / "results" / "dedupe.json")["figures"]["subjects"]
+    own, fixed = ([row[name] / row["best F1"] for row in rows.values()] for name in ("F1", "F1, fixed"))
+    text = (
+        f"On {len(rows)} feeds about one subject each ({', '.join(rows).replace('_', ' ')}), it keeps {min(own):.0%} to "
+        f"{max(own):.0%} of the F1 that the best threshold for each would give; the fixed one that is best for the feed "
+        f"below keeps {min(fixed):.0%} to {max(fixed):.0%}."
     )
     return textwrap.fill(text, WIDTH) + "\n"

@@ -61,12 +61,10 @@ class Features:
         by_meaning = self.vectors[rows] @ self.vectors[rows].sum(axis=0)
         return rows[int(np.argmax(MEANING * by_meaning + (1 - MEANING) * by_words))]
 
-    def sample(self, seed: int = 0) -> np.ndarray:
-        """Return the cosines of pairs of different items drawn at random, `[pairs]`."""
-        one, other = np.random.default_rng(seed).integers(0, len(self), size=(2, SAMPLED_PAIRS))
-        one, other = one[one != other], other[one != other]
-        by_words = np.asarray(self.words[one].multiply(self.words[other]).sum(axis=1)).ravel()
-        by_meaning = np.einsum("ij,ij->i", self.vectors[one], self.vectors[other])
+    def of_pairs(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Return the cosines of pairs of items, `[pairs]`."""
+        by_words = np.asarray(self.words[rows].multiply(self.words[others]).sum(axis=1)).ravel()
+        by_meaning = np.einsum("ij,ij->i", self.vectors[rows], self.vectors[others])
         return MEANING * by_meaning + (1 - MEANING) * by_words
 
 
@@ -84,7 +82,8 @@ def calibrated_threshold(features: Features, times: np.ndarray, window: float) -
     """
     items, median, spread, beside = len(features), 0.0, 0.0, 1.0
     if items > 1:
-        cosines = features.sample()
+        rows, others = np.random.default_rng(0).integers(0, items, size=(2, SAMPLED_PAIRS))
+        cosines = features.of_pairs(rows[rows != others], others[rows != others])
         median = float(np.quantile(cosines, 0.5))
         spread = float(np.quantile(cosines, 0.9)) - median
         beside = float(

@@ -50,7 +50,8 @@ def story_lines(story: Story, colour: bool) -> Iterator[str]:
 
 def pair_line(pair: Pair) -> str:
     """Lay out a pair near the threshold."""
-    return f"{pair.cosine:.2f}  {'together' if pair.together else 'apart   '}  {pair.first} | {pair.second}"
+    titles = printable(f"{pair.first} | {pair.second}")
+    return f"{pair.cosine:.2f}  {'together' if pair.together else 'apart   '}  {titles}"
 
 
 def summary_line(stories: Sequence[Story], seen: int, threshold: float) -> str:
@@ -58,6 +59,6 @@ def summary_line(stories: Sequence[Story], seen: int, threshold: float) -> str:
     new = sum(member.new for story in stories for member in story.members)
     together = sum(len(story.members) > 1 for story in stories)
     return (
-        f"{new:,} new items, {seen:,} seen before: {together:,} stories of several items, "
+        f"{new:,} new items, {seen:,} seen before; stories: {together:,} of several items, "
         f"{len(stories) - together:,} of one; threshold {threshold:.2f}"
     )

@@ -43,7 +43,7 @@ def test_readable_list(dedupe, feed):
     assert "2026-03-02 09:00" in first and ITEMS[0][0] in first
     assert "2026-03-02 10:00" in second and ITEMS[1][0] in second
     assert ITEMS[2][0] not in result.out
-    assert last.startswith("3 new items, 0 seen before: 1 stories of several items, 1 of one; threshold ")
+    assert last.startswith("3 new items, 0 seen before; stories: 1 of several items, 1 of one; threshold ")
 
 
 def test_json_has_every_item_once(dedupe, feed):
