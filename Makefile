@@ -28,10 +28,10 @@ VARIABLES := DATASET LIMIT TEACHER_MODEL TOKENIZER OUTPUT MODEL RESULTS DATA_DIR
 # Threads that wait asleep, not in a busy loop, leave other programs their share of the cores.
 export OMP_WAIT_POLICY ?= passive
 
-PIPELINE := data teacher train export evaluate demo report
+PIPELINE := data teacher train export evaluate demo search report
 
 .DEFAULT_GOAL := help
-.PHONY: install data teacher train export evaluate results benchmark figures demo report all quickstart push test test-fast \
+.PHONY: install data teacher train export evaluate results benchmark figures demo search report all quickstart push test test-fast \
 	test-next lint clean help
 
 # An interrupted installation leaves no stamp and is done again.
@@ -77,6 +77,10 @@ figures: install ## put the figures of results/ into README and docs
 
 demo: install ## rank texts by similarity to a query, with MODEL
 	$(BIN)/python scripts/demo.py --model $(MODEL)
+
+search: install ## index this project's documentation with MODEL, and search it
+	$(BIN)/asterisk index docs --model $(MODEL) --index build/docs.sqlite
+	$(BIN)/asterisk search what happens when training is interrupted --limit 3 --model $(MODEL) --index build/docs.sqlite
 
 report: install ## what a finished run made, in one table
 	$(BIN)/python scripts/print_report.py $(OUTPUT) --results $(RESULTS)
@@ -126,12 +130,12 @@ test-next: install $(VENV)/node .venv-next/.installed ## train with transformers
 	NEXT_PYTHON=.venv-next/bin/python $(BIN)/python -m pytest tests/test_next_versions.py -s
 	.venv-next/bin/python -m pytest --noconftest tests/test_modeling_contract.py
 
-# search.md shows what commands print; cosines differ in a digit between processors.
+# Two pages show what commands print; cosines differ in a digit between processors.
 lint: install ## check style and types of the code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/cog -I docs --check --diff README.md $(filter-out docs/search.md,$(wildcard docs/*.md))
+	$(BIN)/cog -I docs --check --diff README.md $(filter-out docs/search.md docs/dedupe.md,$(wildcard docs/*.md))
 
 clean: ## remove what the pipeline made; the virtual environment stays
 	rm -rf build data

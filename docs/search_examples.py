@@ -1,4 +1,4 @@
-"""What the commands of search.md and dedupe.md print, with the released weights.
+"""What the commands of README.md, search.md and dedupe.md print, with the released weights.
 
 cog -I docs -r docs/search.md docs/dedupe.md    # at the root of the repository: run them again
 """
@@ -17,27 +17,25 @@ from asterisk.evaluation.results import markdown_table
 from asterisk.files import read_json
 
 ROOT = Path(__file__).parents[1]
-INDEX = tempfile.TemporaryDirectory(prefix="asterisk-docs-")
+DATA = tempfile.TemporaryDirectory(prefix="asterisk-docs-")
 WIDTH = 115
 MODES = ("hybrid", "semantic", "words")
 
 
-def run(command: str) -> str:
-    """Run a command line of `asterisk` in docs/; return it with its output, laid out as in a terminal."""
-    environment = os.environ | {
-        "ASTERISK_INDEX": f"{INDEX.name}/index.sqlite",
-        "STATE": INDEX.name,
-        "COLUMNS": "100",
-    }
+def run(command: str, directory: Path = ROOT / "docs") -> str:
+    """Run a command line of `asterisk` in a directory, with an index of its own; return it with its output."""
+    data = Path(DATA.name) / directory.name
+    environment = os.environ | {"ASTERISK_INDEX": f"{data}/index.sqlite", "STATE": f"{data}", "COLUMNS": "100"}
+    data.mkdir(exist_ok=True)
     script = f'asterisk() {{ {shlex.quote(sys.executable)} -m asterisk.cli "$@"; }}\n{command}'
     done = subprocess.run(
-        ["bash", "-c", script], cwd=ROOT / "docs", env=environment, capture_output=True, text=True, check=False
+        ["bash", "-c", script], cwd=directory, env=environment, capture_output=True, text=True, check=False
     )
     assert not done.stderr, done.stderr
     # The only words that change from run to run, and from machine to machine.
     output = re.sub(r" in [\d.]+ s, \d+% of it embedding", "", done.stdout)
-    output = output.replace(INDEX.name, "~/.local/share/asterisk").replace(f"{ROOT}/", "~/asterisk/")
-    return f"```console\n$ {command}\n{output.rstrip()}\n```\n"
+    output = output.replace(str(data), "~/.local/share/asterisk").replace(f"{ROOT}/", "~/asterisk/")
+    return f"```console\n$ {command.replace('$STATE/', '')}\n{output.rstrip()}\n```\n"
 
 
 def figures() -> dict[str, Any]:
@@ -91,10 +89,11 @@ def grouping() -> str:
         ["", *measures], [[name, *map(row.get, measures)] for name, row in figures["feed"].items()]
     )
     quick = figures["speed"]
+    embedding, grouped = quick["embedding"], quick["grouping"]
     text = (
-        f"Of {quick['items']:,} items of 30 days, embedding took {quick['embedding']['seconds']:.0f} s "
-        f"({quick['embedding']['processor_s']:.0f} s of the processor), grouping {quick['grouping']['seconds']:.0f} s "
-        f"({quick['grouping']['processor_s']:.0f} s), with {quick['peak_mb']:,} MB of memory, on {machine['cores']} cores "
+        f"Of {quick['items']:,} items of 30 days, embedding took {embedding['seconds']:.0f} s "
+        f"({embedding['processor_s']:.0f} s of the processor), grouping {grouped['seconds']:.0f} s "
+        f"({grouped['processor_s']:.0f} s), with {quick['peak_mb']:,} MB of memory, on {machine['cores']} cores "
         f"({machine['cpu']}) at a load of {machine['load_average']:g}."
     )
     return f"{table}\n\n{textwrap.fill(text, WIDTH)}\n"
@@ -104,9 +103,10 @@ def thresholds() -> str:
     """Say how near the threshold from the feed comes to the best, and how near a fixed one does."""
     rows = read_json(ROOT / "results" / "dedupe.json")["figures"]["subjects"]
     own, fixed = ([row[name] / row["best F1"] for row in rows.values()] for name in ("F1", "F1, fixed"))
+    names = ", ".join(rows).replace("_", " ")
     text = (
-        f"On {len(rows)} feeds about one subject each ({', '.join(rows).replace('_', ' ')}), it keeps {min(own):.0%} to "
-        f"{max(own):.0%} of the F1 that the best threshold for each would give; the fixed one that is best for the feed "
-        f"below keeps {min(fixed):.0%} to {max(fixed):.0%}."
+        f"On {len(rows)} feeds about one subject each ({names}), it keeps {min(own):.0%} to {max(own):.0%} of the "
+        f"F1 that the best threshold for each would give; the fixed one that is best for the feed below keeps "
+        f"{min(fixed):.0%} to {max(fixed):.0%}."
     )
     return textwrap.fill(text, WIDTH) + "\n"

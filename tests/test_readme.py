@@ -23,9 +23,17 @@ def test_snippet(snippet, monkeypatch):
     exec(snippet, {})
 
 
-def test_figures_are_those_of_the_results(python):
-    done = python("-m", "cogapp", "-I", "docs", "--check", "--diff", *PAGES, cwd=ROOT, timeout=120)
-    assert done.returncode == 0, f"run `make figures`\n{done.stdout}{done.stderr}"
+def test_figures_and_output_are_those_of_today(python, tmp_path):
+    number = re.compile(r"\d+\.\d+")
+    (tmp_path / "pages").write_text("\n".join(f"{page} -o {tmp_path / page.name}" for page in PAGES))
+    done = python("-m", "cogapp", "-I", "docs", f"@{tmp_path / 'pages'}", cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr
+    for page in PAGES:
+        text = (tmp_path / page.name).read_text(encoding="utf-8")
+        if page.name in ("search.md", "dedupe.md"):  # cosines differ in a digit between processors
+            assert number.sub("#", text) == number.sub("#", TEXT[page]), "run `make figures`"
+        else:
+            assert text == TEXT[page], "run `make figures`"
 
 
 def test_every_command_is_named():

@@ -32,7 +32,7 @@ print(AsteriskEncoder({str(ROOT / "release" / "asterisk")!r}).encode(["a heron w
         ("train", ("asterisk.data", "asterisk.training", "train_accelerate")),
         ("export", ("asterisk.export", "export_optimum")),
         ("evaluate", ("asterisk.evaluation",)),
-        ("search", ("asterisk.search",)),
+        ("search", ("asterisk.search", "asterisk.dedupe")),
     ],
 )
 def test_extra_is_enough(run, extra, modules):

@@ -9,8 +9,8 @@ addresses, and items that stand alone. On `choosing.jsonl` all was chosen, the t
 included; `reporting.jsonl` was written apart from it, about other things, and is only reported.
 
 Pairwise precision and recall are about the pairs of items that are put together; B-cubed are those of the group of
-each item, averaged over the items. The paraphrases are pairs of sentences with labels. Files of titles and their texts make
-feeds about one subject, on which the threshold from the feed is compared with a fixed one.
+each item, averaged over the items. The paraphrases are pairs of sentences with labels. Files of titles and their
+texts make feeds about one subject, on which the threshold from the feed is compared with a fixed one.
 """
 
 import argparse
@@ -288,7 +288,7 @@ def speed(path: Path, encoder: AsteriskEncoder) -> dict[str, Any]:
 def render(figures: dict[str, Any]) -> str:
     """Lay out the tables."""
     columns = ["threshold", *MEASURES, "largest"]
-    quick = figures["speed"]
+    quick, fixed = figures["speed"], figures["feed"]["asterisk dedupe"]["threshold"]
     parts = [
         "The reporting feed, in percent, and the size of the largest group. Thresholds are those best on the "
         "choosing feed, but for the first row: there it is taken from the reporting feed's own cosines, without "
@@ -299,8 +299,8 @@ def render(figures: dict[str, Any]) -> str:
             ["", "threshold", "F1"],
             [[name, row["threshold"], row["F1"]] for name, row in figures["paraphrases"].items()],
         ),
-        f"Titles and texts about one subject, {TITLES} of each: the F1 of pairs with the threshold from the feed, with "
-        f"that of the choosing feed ({figures['feed']['asterisk dedupe']['threshold']}), and with the best for each.",
+        f"Titles and texts about one subject, {TITLES} of each: the F1 of pairs with the threshold from the feed, "
+        f"with that of the choosing feed ({fixed}), and with the best for each.",
         markdown_table(
             ["", *SUBJECT_COLUMNS],
             [[name, *map(row.get, SUBJECT_COLUMNS)] for name, row in figures["subjects"].items()],
