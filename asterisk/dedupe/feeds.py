@@ -33,6 +33,7 @@ NAMES = {
     "source": ("source", "feed", "site", "author"),
 }
 LONGEST_LINE = 1 << 24
+MOST_SECONDS = 1e11  # the year 5138
 
 
 @dataclass(frozen=True)
@@ -110,20 +111,24 @@ def plain(text: Any) -> str:
 
 
 def as_time(value: Any) -> float | None:
-    """Return seconds since 1970 of a date in any usual form, or of a number that is that already.
+    """Return seconds since 1970 of a date in any usual form, or of a number of seconds or milliseconds.
 
     Raises:
         ValueError: If it is no date.
     """
     if value is None or value == "":
         return None
-    if isinstance(value, int | float):
-        return float(value)
     try:
-        date = date_parser.parse(str(value))
-        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+        if isinstance(value, int | float):
+            seconds = value / 1000 if value > MOST_SECONDS else float(value)  # JavaScript counts milliseconds
+        else:
+            date = date_parser.parse(str(value))
+            seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except OverflowError as error:
         raise ValueError(f"{value!r} is no date") from error
+    if not 0 <= seconds <= MOST_SECONDS:
+        raise ValueError(f"{value!r} is no date")
+    return seconds
 
 
 def as_item(record: Mapping[str, Any], source: str = "") -> Item:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -90,7 +91,7 @@ class State:
     def transaction(self) -> Iterator[None]:
         """Write all of it or nothing."""
         with self.plain_errors():
-            self.connection.execute("begin immediate")
+            self.begin()
             try:
                 yield
                 self.connection.execute("commit")
@@ -98,6 +99,12 @@ class State:
                 if self.connection.in_transaction:
                     self.connection.execute("rollback")
                 raise
+
+    def begin(self) -> None:
+        """Begin a transaction; what another has not kept is gone."""
+        if self.connection.in_transaction:
+            self.connection.execute("rollback")
+        self.connection.execute("begin immediate")
 
     def rows(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[Any]:
         """Run a query."""
@@ -167,15 +174,13 @@ class State:
             Story, number, number of the item that has the vector, title, address, source and time of each.
         """
         with self.plain_errors():
-            self.connection.execute("begin immediate")
+            self.begin()
             rows = ((story, number) for number, story in stories.items())
             self.connection.executemany("update items set story = ? where id = ?", rows)
-        self.connection.execute("create temporary table told(story integer primary key)")
-        self.connection.executemany("insert into told values(?)", ((story,) for story in set(stories.values())))
         return self.rows(
-            """select items.story, id, coalesce(twin, id), title, url, source, published
-            from told join items on items.story = told.story
-            order by items.story, published, content, address, id"""
+            """select story, id, coalesce(twin, id), title, url, source, published from items
+            where story in (select value from json_each(?)) order by story, published, content, address, id""",
+            (json.dumps(list(set(stories.values()))),),
         )
 
     def keep(self) -> None:

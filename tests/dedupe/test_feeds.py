@@ -79,6 +79,22 @@ def test_json_lines(read):
     assert [problem.partition(":")[0] for problem in problems] == ["line 3", "line 4", "line 5"]
 
 
+@pytest.mark.parametrize(
+    "date",
+    [1772442000, 1772442000000, "2026-03-02T10:00:00+01:00", "Mon, 02 Mar 2026 09:00:00 GMT", "2026-03-02 9:00"],
+)
+def test_dates_in_usual_forms(read, date):
+    items, problems = read("items.jsonl", json.dumps({"title": "a", "date": date}))
+    assert (items[0].published, problems) == (NINE, [])
+
+
+@pytest.mark.parametrize("date", ["soon", "-1e300", -1, 1e300, float("nan"), "9" * 40])
+def test_what_is_no_date_is_named(read, date):
+    items, problems = read("items.jsonl", json.dumps({"title": "a", "date": date}))
+    assert items == []
+    assert problems[0].endswith("is no date; left out")
+
+
 @pytest.mark.parametrize("separator", [",", "\t"])
 def test_table(read, separator):
     rows = [

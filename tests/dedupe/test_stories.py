@@ -120,6 +120,17 @@ def test_what_was_not_kept_is_reported_again(released_encoder, tmp_path):
             assert all(member.new for member in deduplicator.stories()[0].members)
 
 
+def test_more_items_may_come_after_the_stories(released_encoder):
+    with Deduplicator(released_encoder) as deduplicator:
+        deduplicator.add(OTHER)
+        assert len(deduplicator.stories()) == 3
+        deduplicator.add(CUP)
+        assert len(deduplicator.stories()) == 4
+        deduplicator.keep()
+        deduplicator.add(QUAKE)
+        assert len(deduplicator.stories()) == 1
+
+
 def test_state_of_another_model_is_refused(released_encoder, tmp_path):
     Deduplicator(released_encoder, tmp_path / "state").close()
     shutil.copytree(RELEASE, tmp_path / "other", ignore=shutil.ignore_patterns("model.safetensors", "model.onnx"))
