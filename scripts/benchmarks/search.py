@@ -1,6 +1,6 @@
 """Measure the search of one's own files: how good, how fast, how large -> `<output>/search.md`, `search.json`.
 
-    python scripts/benchmarks/search.py --cranfield DIRECTORY --rows held_out.tsv
+    python scripts/benchmarks/search.py --cranfield DIRECTORY --rows build/held_out/rows.tsv
 
 - Retrieval, through the command `asterisk` as a user calls it: the Cranfield collection as files, and a vault of
   held-out bodies with their titles as queries. The fusion is tuned on the vault.
@@ -111,7 +111,7 @@ def write_vault(rows: list[Row], target: Path) -> dict[str, list[Judged]]:
             name = f"{next(number)}.md"
             (target / name).write_text(own[row][1] + "\n", encoding="utf-8")
             queries.append((own[row][0], {name}))
-        judged[source.removeprefix("open/").partition(".")[0]] = queries[:QUERIES]
+        judged[source.partition(".")[0]] = queries[:QUERIES]
     return judged
 
 
@@ -376,7 +376,7 @@ def main() -> None:
     )
     add = parser.add_argument
     add("--cranfield", type=Path, required=True, help="the collection in BEIR's layout")
-    add("--rows", type=Path, required=True, help="held-out texts: a .tsv file with source, summary and article")
+    add("--rows", type=Path, required=True, help="held-out texts, by scripts/recipes/wide_text.py")
     add("--counts", type=int, nargs="+", default=[100_000, 1_000_000], help="how many vectors to search")
     add("--passages", type=int, default=100_000, help="how many passages to time whole queries with")
     add("--cache", type=Path, default=Path("build/search"), help="directory of the texts' vectors")

@@ -5,7 +5,8 @@
 `wide_text.tsv` beside this file names the sources with two shares: of the rows that are taken whole, and of those
 whose long text is taken as single sentences, so that long and short texts of a field are both learnt. Every 50th
 row of a source is held out. Of those with a title or heading and a passage, `build/held_out/` has retrieval sets
-in BEIR's layout, which `scripts/evaluate_models.py --data_dir` scores: which passage is that of the title?
+in BEIR's layout, which `scripts/evaluate_models.py --data_dir` scores: which passage is that of the title? Beside
+them, `rows.tsv` has all held-out rows, for `scripts/benchmarks/search.py`.
 """
 
 import argparse
@@ -82,6 +83,7 @@ def main() -> None:
     rng = random.Random(arguments.seed)
     held_out: dict[str, list[Pair]] = {}
     others: dict[str, list[Pair]] = {}
+    lines = ["source\tsummary\tarticle\n"]
     with atomic_path(arguments.output) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.write("summary\tarticle\n")
         for source in tqdm(sources, desc="sources", unit=" sources"):
@@ -92,9 +94,15 @@ def main() -> None:
                 stream.write(f"{title}\t{text}\n")
             name = Path(source["file"]).name.split(".")[0]
             held_out[name], others[name] = rows[::HELD_OUT_EVERY], used
+            lines += [f"{name}\t{title}\t{text}\n" for title, text in held_out[name]]
     for name, parts in SETS.items():
         pools = [[pair for part in parts for pair in pool[part] if all(pair)] for pool in (held_out, others)]
         write_retrieval_set(pools[0], pools[1], arguments.held_out / name, rng)
+    with (
+        atomic_path(arguments.held_out / "rows.tsv") as temporary,
+        temporary.open("w", encoding="utf-8") as stream,
+    ):
+        stream.writelines(lines)
     print(f"{arguments.output} and {arguments.held_out} written")
 
 

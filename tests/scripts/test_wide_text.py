@@ -45,6 +45,10 @@ def test_held_out_rows_are_queries_and_never_learnt(run_command, tmp_path):
         for row, query in enumerate(task.queries):
             (relevant,) = task.relevance[row].nonzero()[0]
             assert f"row {query.rpartition(' ')[2]} of {query.partition(' title')[0]}" in task.documents[relevant]
+    held_out = (tmp_path / "sets" / "rows.tsv").read_text().splitlines()
+    assert held_out[0] == "source\tsummary\tarticle"
+    assert len(held_out) - 1 == 3 * table.count("gz")
+    assert {row.split("\t")[1] for row in held_out}.isdisjoint(titles)
     (tmp_path / "text" / "open2" / "openstax_books.tsv.gz").unlink()
     message = refused(run_command(SCRIPT, tmp_path / "text", "--output", tmp_path / "wide.tsv"))
     assert "openstax_books.tsv.gz: no such file" in message
