@@ -48,7 +48,7 @@ def test_held_out_rows_are_queries_and_never_learnt(run_command, tmp_path):
     held_out = (tmp_path / "sets" / "rows.tsv").read_text().splitlines()
     assert held_out[0] == "source\tsummary\tarticle"
     assert len(held_out) - 1 == 3 * table.count("gz")
-    assert {row.split("\t")[1] for row in held_out}.isdisjoint(titles)
+    assert {row.split("\t")[1] for row in held_out[1:]} & titles == set()
     (tmp_path / "text" / "open2" / "openstax_books.tsv.gz").unlink()
     message = refused(run_command(SCRIPT, tmp_path / "text", "--output", tmp_path / "wide.tsv"))
     assert "openstax_books.tsv.gz: no such file" in message
