@@ -57,6 +57,8 @@ class State:
 
     def __init__(self, path: Path | None, model: str) -> None:
         self.path = path
+        if path and not path.exists():
+            path.touch(mode=0o600)  # it holds the text of private feeds
         with self.plain_errors():
             self.connection = sqlite3.connect(path or ":memory:", timeout=WAIT_SECONDS, isolation_level=None)
             self.connection.execute("pragma locking_mode=exclusive")

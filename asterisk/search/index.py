@@ -299,7 +299,7 @@ class Index:
             roots: Forget these directories or files, too, though they are there.
 
         Returns:
-            How many files were forgotten.
+            How many files were forgotten, without those that had been left out.
 
         Raises:
             ValueError: If one of the roots was never indexed.
@@ -320,4 +320,4 @@ class Index:
         ]
         store.remove_files(gone)
         store.tidy()
-        return len(gone)
+        return sum(file.reason is None for file in gone)

@@ -133,6 +133,7 @@ def test_more_items_may_come_after_the_stories(released_encoder):
 
 def test_state_of_another_model_is_refused(released_encoder, tmp_path):
     Deduplicator(released_encoder, tmp_path / "state").close()
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o600
     shutil.copytree(RELEASE, tmp_path / "other", ignore=shutil.ignore_patterns("model.safetensors", "model.onnx"))
     with (tmp_path / "other" / "tokenizer.json").open("a") as stream:
         stream.write("\n")

@@ -230,6 +230,7 @@ def test_root_that_is_away_is_kept_until_pruned(index, vault):
 
 def test_prune_forgets_a_root_and_gives_back_space(index, vault, tmp_path):
     other = write_files(tmp_path / "other", {f"{i}.txt": f"text number {i} " * 200 for i in range(40)})
+    (other / "broken.txt").write_bytes(b"\xff\xfe\xff")
     index.index(vault, other)
     before = index.status().bytes
     assert index.prune(other) == 40
