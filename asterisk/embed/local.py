@@ -165,7 +165,7 @@ def embed_locally(job: Job, workers: int = 0, threads: int = 1) -> dict[str, Any
         return manifest
     for left in job.output.glob(".part-*.tmp"):  # by a run that was killed
         left.unlink()
-    counts, seen = Counts(), 0
+    counts, seen, skipped = Counts(), 0, 0
     rows_in: dict[int, int] = {}
     done = {
         number: rows
@@ -196,7 +196,8 @@ def embed_locally(job: Job, workers: int = 0, threads: int = 1) -> dict[str, Any
             rows_in[number] = rows_in.get(number, 0) + len(table)
             counts.report(table[PROBLEM].drop_null().to_pylist(), job.on_error)
             if number in done:
-                progress.initial += len(table)
+                skipped += len(table)
+                progress.initial = skipped
                 progress.update(len(table))
                 continue
             while len(pending) > 2 * (workers or usable_cores()):
