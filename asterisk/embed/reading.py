@@ -99,7 +99,8 @@ def table_rows(stream: BinaryIO, name: str) -> Numbered:
         style = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
     csv.field_size_limit(1 << 23)  # bounds what a quote that is never closed can swallow
     # Bytes that are not UTF-8 become lone surrogates, which are found later, row by row.
-    rows = csv.reader(io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline=""), **style)
+    text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
+    rows = csv.reader(text, **style)
     header = next(rows, [])
     if not header:
         raise InputError(f"{name} line 1: no header; the first line must name the columns")
@@ -108,6 +109,7 @@ def table_rows(stream: BinaryIO, name: str) -> Numbered:
         try:
             cells = next(rows)
         except StopIteration:
+            text.detach()  # it would close the file with its own end
             return
         except csv.Error as error:
             yield number, ValueError(f"not a row of cells ({error})")
