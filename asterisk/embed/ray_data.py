@@ -33,7 +33,12 @@ from asterisk.errors import InputError
 ENGINE = "ray"
 CHECKPOINT = ".checkpoint"  # in the output; readers of Parquet directories pass over it
 # Reading and writing wait for disks; the cores are for the encoders.
-LIGHT = 0.01
+LIGHT: dict[str, Any] = {"num_cpus": 0.01, "memory": 512 << 20}
+# Ray lists files in a task that takes a core, and filters by the checkpoint in an actor that does. With an encoder on
+# each core, these would wait for ever.
+OTHERS = 2
+# A block is what an encoder gets at a time. Ray's own size, 128 MiB, is minutes of work.
+BLOCK_BYTES = 4 << 20
 
 
 class TextFiles(FileBasedDatasource):
@@ -72,7 +77,7 @@ def open_rows(job: Job) -> Dataset:
         raise InputError("--engine ray: name Parquet files or text files, not both")
     if job.revision is None and not formats.pop():
         return ray.data.read_datasource(
-            TextFiles(job, [str(Path(source).resolve()) for source in job.sources]), num_cpus=LIGHT
+            TextFiles(job, [str(Path(source).resolve()) for source in job.sources]), **LIGHT
         )
     if not job.id_columns:
         raise InputError("--engine ray: choose a column of ids, each there once, with --id_column")
@@ -88,9 +93,9 @@ def open_rows(job: Job) -> Dataset:
             except pa.ArrowException as error:
                 raise InputError(f"{source}: damaged ({error})") from error
         paths = [str(Path(source).resolve()) for source in job.sources]
-        rows = ray.data.read_parquet(paths, num_cpus=LIGHT).select_columns([job.column, *job.id_columns])
+        rows = ray.data.read_parquet(paths, **LIGHT).select_columns([job.column, *job.id_columns])
     return rows.map_batches(
-        lambda table: arrow_table(table, name, None, job), batch_size=BLOCK_ROWS, batch_format="pyarrow", num_cpus=LIGHT
+        lambda table: arrow_table(table, name, None, job), batch_size=BLOCK_ROWS, batch_format="pyarrow", **LIGHT
     )
 
 
@@ -111,7 +116,7 @@ def count_batch(table: pa.Table, job: Job) -> pa.Table:
 def count(job: Job) -> Counts:
     """Read everything once without embedding it; the counts are what the output must hold."""
     counted = open_rows(job).map_batches(
-        lambda table: count_batch(table, job), batch_size=BLOCK_ROWS, batch_format="pyarrow", num_cpus=LIGHT
+        lambda table: count_batch(table, job), batch_size=BLOCK_ROWS, batch_format="pyarrow", **LIGHT
     )
     sums = counted.sum(["rows", "malformed"])
     return Counts(int(sums["sum(rows)"] or 0), int(sums["sum(malformed)"] or 0))
@@ -127,7 +132,12 @@ def write(job: Job, workers: int) -> None:
         compute=ActorPoolStrategy(size=workers),
         num_cpus=1,
     )
-    rows.write_parquet(str(job.output.resolve()), max_rows_per_file=job.rows_per_file, ray_remote_args={"num_cpus": LIGHT})
+    rows.write_parquet(
+        str(job.output.resolve()),
+        min_rows_per_file=job.rows_per_file,
+        max_rows_per_file=job.rows_per_file,
+        ray_remote_args=LIGHT,
+    )
 
 
 def repeated(job: Job) -> int:
@@ -142,7 +152,7 @@ def embed_on_ray(job: Job, address: str | None = None, workers: int = 0) -> dict
     Args:
         job: What to embed. All machines of the cluster must see its files under the same paths.
         address: A running cluster, or `auto`; None starts one on this machine.
-        workers: Encoders, a core each; 0 means one for each core, less one of a running cluster.
+        workers: Encoders, a core each; 0 means one for each core, less two of a running cluster.
 
     Returns:
         The manifest.
@@ -156,13 +166,14 @@ def embed_on_ray(job: Job, address: str | None = None, workers: int = 0) -> dict
     started_here = not ray.is_initialized()
     if started_here:
         try:
-            here = {} if address else {"num_cpus": (workers or usable_cores()) + 1, "include_dashboard": False}
+            here = {} if address else {"num_cpus": (workers or usable_cores()) + OTHERS, "include_dashboard": False}
             ray.init(address, logging_level=logging.WARNING, **here)
         except ConnectionError as error:
             raise InputError(f"--address {address}: no Ray cluster answers there") from error
     context = DataContext.get_current()
     if not sys.stderr.isatty():
         logging.getLogger("ray.data").setLevel(logging.WARNING)  # else a line for each step every few seconds
+    context.target_max_block_size = BLOCK_BYTES
     checkpoint = job.output / CHECKPOINT
     try:
         counts = count(job)
@@ -170,8 +181,7 @@ def embed_on_ray(job: Job, address: str | None = None, workers: int = 0) -> dict
         context.checkpoint_config = CheckpointConfig(
             job.key, str(checkpoint.resolve()), delete_checkpoint_on_success=False
         )
-        # Ray lists files in a task that takes a core; with an encoder on each it would wait for ever.
-        write(job, workers or max(1, int(ray.cluster_resources()["CPU"]) - 1))
+        write(job, workers or max(1, int(ray.cluster_resources()["CPU"]) - OTHERS))
         context.checkpoint_config = None
         if twice := repeated(job):
             raise RuntimeError(f"{twice:,} values of {job.key} are in {job.output} more than once")
