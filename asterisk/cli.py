@@ -176,8 +176,8 @@ def embed(
     """Write the vectors of texts to standard output, or those of many texts to Parquet files.
 
     A text is a line of the files, or of standard input for - or without a file. With --output, files are Parquet,
-    JSON lines, CSV, TSV or text, compressed or not, or there is the id of a dataset on the Hub; interrupted, the same
-    command goes on. docs/scale.md says more.
+    JSON lines, CSV, TSV or text, also as .gz or .zst, or there is one id of a dataset on the Hub; interrupted, the
+    same command goes on.
     """
     if output:
         embed_files(files, output, engine, address, threads, model=model, truncate_dim=dim, **bulk)

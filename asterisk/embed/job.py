@@ -119,7 +119,14 @@ class Job:
             write_json(self.output / MANIFEST, {"recipe": recipe})
         return {}
 
-    def finish(self, engine: str, schema: pa.Schema, files: dict[str, int], counts: Counts) -> dict[str, Any]:
+    def finish(
+        self,
+        engine: str,
+        schema: pa.Schema,
+        files: dict[str, int],
+        counts: Counts,
+        seconds: dict[str, float],
+    ) -> dict[str, Any]:
         """Write the manifest of the finished directory, and return it.
 
         Args:
@@ -127,6 +134,7 @@ class Job:
             schema: That of the files.
             files: Rows of each file.
             counts: Rows read and malformed.
+            seconds: How long each part of the run that finished it took.
 
         Raises:
             RuntimeError: If rows are missing or there are too many.
@@ -146,6 +154,7 @@ class Job:
             "rows_in": counts.rows,
             "rows_out": expected,
             "malformed": counts.malformed,
+            "seconds": {name: round(value, 2) for name, value in seconds.items()},
             "files": files,
         }
         write_json(self.output / MANIFEST, manifest)

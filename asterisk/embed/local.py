@@ -1,8 +1,8 @@
 """Embed on one machine: worker processes, each with one thread of ONNX Runtime.
 
-One process reads, and hands blocks of rows to the workers; these tokenise them, sort them by length and embed them.
-Blocks come back in order and make up files. A file holds the vectors of `rows_per_file` rows of the input: which
-rows those are depends on the input alone, so a run that goes on after a kill makes the files that are missing.
+One process reads, and hands blocks of rows to the workers; these tokenise them, sort them by length and embed
+them. Blocks come back in order and make up files. A file holds the vectors of `rows_per_file` rows of the input.
+Which rows those are depends on the input alone: a run that goes on after a kill makes the files that are missing.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -138,7 +139,7 @@ class Writer:
         rows = json.dumps({"rows_in": self.rows_in}).encode()
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), METADATA: rows})
         # Vectors do not get smaller by compression.
-        compression = {name: "zstd" for name in table.column_names} | {f"{EMBEDDING}.list.element": "none"}
+        compression = dict.fromkeys(table.column_names, "zstd") | {f"{EMBEDDING}.list.element": "none"}
         compression.pop(EMBEDDING)
         with atomic_path(self.job.output / file_name(self.number)) as temporary:
             pq.write_table(
@@ -161,6 +162,7 @@ def embed_locally(job: Job, workers: int = 0, threads: int = 1) -> dict[str, Any
     Raises:
         InputError: If an input cannot be read, or the directory holds something else.
     """
+    started = time.monotonic()
     if manifest := job.start(ENGINE):
         return manifest
     for left in job.output.glob(".part-*.tmp"):  # by a run that was killed
@@ -213,11 +215,13 @@ def embed_locally(job: Job, workers: int = 0, threads: int = 1) -> dict[str, Any
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         progress.close()
-    return check(job, rows_in, counts)
+    files = check(job, rows_in)
+    schema = pq.read_schema(job.output / file_name(0)) if files else pa.schema([])
+    return job.finish(ENGINE, schema, files, counts, {"embed": time.monotonic() - started})
 
 
-def check(job: Job, rows_in: dict[int, int], counts: Counts) -> dict[str, Any]:
-    """Prove that every row of the input is in the files, once, and write the manifest.
+def check(job: Job, rows_in: dict[int, int]) -> dict[str, int]:
+    """Prove that every row of the input is in the files, once; return the rows of each file.
 
     Each file says for how many rows of the input it stands; files stand for rows that follow each other.
 
@@ -234,6 +238,4 @@ def check(job: Job, rows_in: dict[int, int], counts: Counts) -> dict[str, Any]:
     others = {path.name for path in job.output.glob("*.parquet")} - files.keys()
     if others:
         raise RuntimeError(f"{job.output}: {sorted(others)[0]} belongs to no part of the input")
-    first = job.output / file_name(0)
-    schema = pq.read_schema(first) if files else pa.schema([])
-    return job.finish(ENGINE, schema, files, counts)
+    return files

@@ -10,10 +10,12 @@ import logging
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
@@ -26,7 +28,7 @@ from ray.exceptions import RayError
 
 from asterisk.embed.job import Counts, Job
 from asterisk.embed.local import BLOCK_ROWS, embed_table, usable_cores
-from asterisk.embed.reading import PROBLEM, TEXT, arrow_table, check_columns, file_format, stream_tables
+from asterisk.embed.reading import PROBLEM, arrow_table, check_columns, file_format, stream_tables
 from asterisk.encoder import AsteriskEncoder
 from asterisk.errors import InputError
 
@@ -34,8 +36,8 @@ ENGINE = "ray"
 CHECKPOINT = ".checkpoint"  # in the output; readers of Parquet directories pass over it
 # Reading and writing wait for disks; the cores are for the encoders.
 LIGHT: dict[str, Any] = {"num_cpus": 0.01, "memory": 512 << 20}
-# Ray lists files in a task that takes a core, and filters by the checkpoint in an actor that does. With an encoder on
-# each core, these would wait for ever.
+# Ray lists files in a task that takes a core, and filters by the checkpoint in an actor that does. With an encoder
+# on each core, these would wait for ever.
 OTHERS = 2
 # A block is what an encoder gets at a time. Ray's own size, 128 MiB, is minutes of work.
 BLOCK_BYTES = 4 << 20
@@ -164,10 +166,11 @@ def embed_on_ray(job: Job, address: str | None = None, workers: int = 0) -> dict
     if manifest := job.start(ENGINE):
         return manifest
     started_here = not ray.is_initialized()
+    times = [time.monotonic()]
     if started_here:
         try:
-            here = {} if address else {"num_cpus": (workers or usable_cores()) + OTHERS, "include_dashboard": False}
-            ray.init(address, logging_level=logging.WARNING, **here)
+            here: dict[str, Any] = {"num_cpus": (workers or usable_cores()) + OTHERS, "include_dashboard": False}
+            ray.init(address, logging_level=logging.WARNING, **({} if address else here))
         except ConnectionError as error:
             raise InputError(f"--address {address}: no Ray cluster answers there") from error
     context = DataContext.get_current()
@@ -176,18 +179,23 @@ def embed_on_ray(job: Job, address: str | None = None, workers: int = 0) -> dict
     context.target_max_block_size = BLOCK_BYTES
     checkpoint = job.output / CHECKPOINT
     try:
+        times.append(time.monotonic())
         counts = count(job)
+        times.append(time.monotonic())
         # Not deleted by Ray at the end of the writing, but after the proof.
         context.checkpoint_config = CheckpointConfig(
             job.key, str(checkpoint.resolve()), delete_checkpoint_on_success=False
         )
         write(job, workers or max(1, int(ray.cluster_resources()["CPU"]) - OTHERS))
+        times.append(time.monotonic())
         context.checkpoint_config = None
         if twice := repeated(job):
             raise RuntimeError(f"{twice:,} values of {job.key} are in {job.output} more than once")
         files = {path.name: pq.read_metadata(path).num_rows for path in sorted(job.output.glob("*.parquet"))}
         schema = pq.read_schema(job.output / next(iter(files))) if files else pa.schema([])
-        manifest = job.finish(ENGINE, schema, files, counts)
+        times.append(time.monotonic())
+        parts = dict(zip(("start", "count", "embed", "proof"), np.diff(times).tolist(), strict=True))
+        manifest = job.finish(ENGINE, schema, files, counts, parts)
         shutil.rmtree(checkpoint)
         return manifest
     except RayError as error:

@@ -1,4 +1,4 @@
-"""Rows of files and Hub datasets as Arrow tables: the chosen ids, the text, and what is wrong with a malformed row.
+"""Rows of files and Hub datasets as Arrow tables: the chosen ids, the text, and what is wrong with the row, if so.
 
 The reading of Parquet is PyArrow's, that of a Hub dataset is done by `datasets`. JSON lines and tables are parsed
 row by row with the standard library, because PyArrow gives up a whole block for one malformed row.
@@ -81,7 +81,10 @@ def line_rows(stream: BinaryIO, name: str, column: str) -> Numbered:
                 yield number, {column: text}
             elif text.strip():
                 row = json.loads(text)
-                yield number, row if isinstance(row, dict) else ValueError(f"a JSON {type(row).__name__}, no object")
+                yield (
+                    number,
+                    row if isinstance(row, dict) else ValueError(f"a JSON {type(row).__name__}, no object"),
+                )
         except UnicodeDecodeError:
             yield number, ValueError("not UTF-8")
         except (ValueError, RecursionError) as error:
@@ -128,7 +131,9 @@ def check_columns(name: str, found: Iterable[str], job: Job) -> None:
     """
     for option, column in [("column", job.column), *(("id_column", column) for column in job.id_columns)]:
         if column not in found:
-            raise InputError(f"{name}: no column {column!r}; there are: {', '.join(found)}; choose with --{option}")
+            raise InputError(
+                f"{name}: no column {column!r}; there are: {', '.join(found)}; choose with --{option}"
+            )
 
 
 def text_cell(row: dict[str, Any], column: str) -> str:
@@ -208,7 +213,9 @@ def arrow_table(table: pa.Table, name: str, first_row: int | None, job: Job) -> 
     texts = table[job.column].combine_chunks()
     if pa.types.is_dictionary(texts.type):
         texts = texts.dictionary_decode()
-    if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type) or pa.types.is_null(texts.type)):
+    if not (
+        pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type) or pa.types.is_null(texts.type)
+    ):
         raise InputError(f"{name}: column {job.column} is of type {texts.type}, no text; choose with --column")
     cells: list[str | None] | None = None
     try:
@@ -220,12 +227,17 @@ def arrow_table(table: pa.Table, name: str, first_row: int | None, job: Job) -> 
 
     def problem(row: int) -> str:
         place = f"row {first_row + row}" if first_row is not None else f"{job.key} {table[job.key][row]}"
-        return f"{name} {place}: {job.column} is not UTF-8" if cells and was_there[row] else f"{name} {place}: no {job.column}"
+        return (
+            f"{name} {place}: {job.column} is not UTF-8"
+            if cells and was_there[row]
+            else f"{name} {place}: no {job.column}"
+        )
 
     problems = pa.nulls(len(table), pa.string())
     if texts.null_count:
         problems = pa.array(
-            [None if present else problem(row) for row, present in enumerate(texts.is_valid().to_pylist())], pa.string()
+            [None if present else problem(row) for row, present in enumerate(texts.is_valid().to_pylist())],
+            pa.string(),
         )
     if job.id_columns:
         kept = table.select(job.id_columns)

@@ -113,7 +113,10 @@ def test_text_files_and_places_as_ids(embed, tmp_path):
 
 
 MALFORMED = [
-    ("a.jsonl", b'{"text": "fine"}\n{"text": 3}\nnot json\n[1]\n{"text": null}\n{"text": "\xff"}\n{"text": "\\ud800"}'),
+    (
+        "a.jsonl",
+        b'{"text": "fine"}\n{"text": 3}\nnot json\n[1]\n{"text": null}\n{"text": "\xff"}\n{"text": "\\ud800"}',
+    ),
     ("a.csv", b'id,text\n1,fine\n2,too,many\n3\n4,\xff\n5,"x"y\n6,"'),
     ("a.txt", b"fine\n\xff\n\xfe\n\xff\n\xff\n\xff\n\xff"),
 ]

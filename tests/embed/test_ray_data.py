@@ -53,7 +53,9 @@ def place(tmp_path, monkeypatch):
 
 
 def job(place, source="many.parquet", output="vectors", **settings):
-    return make_job([source], place / output, str(RELEASE), **{"id_columns": ["key"], "rows_per_file": 200} | settings)
+    return make_job(
+        [source], place / output, str(RELEASE), **{"id_columns": ["key"], "rows_per_file": 200} | settings
+    )
 
 
 def is_complete(directory):
@@ -73,7 +75,9 @@ def test_killed_encoder_leaves_no_gap_and_nothing_twice(cluster, place):
     def kill_one():
         while not killed:
             names = {process.pid: process.info["cmdline"] for process in psutil.process_iter(["cmdline"])}
-            found = [pid for pid, name in names.items() if name and name[0].startswith("ray::MapWorker(MapBatches(Enc")]
+            found = [
+                pid for pid, name in names.items() if name and name[0].startswith("ray::MapWorker(MapBatches(Enc")
+            ]
             if found and list((place / "vectors").glob("*.parquet")):
                 os.kill(found[0], signal.SIGKILL)
                 killed.append(found[0])
