@@ -35,7 +35,7 @@ from asterisk.errors import InputError
 ENGINE = "ray"
 CHECKPOINT = ".checkpoint"  # in the output; readers of Parquet directories pass over it
 # Reading and writing wait for disks; the cores are for the encoders.
-LIGHT: dict[str, Any] = {"num_cpus": 0.01, "memory": 512 << 20}
+LIGHT: dict[str, Any] = {"num_cpus": 0.25, "memory": 512 << 20}
 # Ray lists files in a task that takes a core, and filters by the checkpoint in an actor that does. With an encoder
 # on each core, these would wait for ever.
 OTHERS = 2
