@@ -30,7 +30,7 @@ from asterisk.embed.job import Counts, Job
 from asterisk.embed.local import BLOCK_ROWS, embed_table, usable_cores
 from asterisk.embed.reading import PROBLEM, arrow_table, check_columns, file_format, stream_tables
 from asterisk.encoder import AsteriskEncoder
-from asterisk.errors import InputError
+from asterisk.errors import InputError, first_line
 
 ENGINE = "ray"
 CHECKPOINT = ".checkpoint"  # in the output; readers of Parquet directories pass over it
@@ -72,30 +72,30 @@ def open_rows(job: Job) -> Dataset:
     """Open the sources as rows of ids, text and what is wrong with a malformed row.
 
     Raises:
-        InputError: If a file lacks a column, or Parquet files and others are mixed.
+        InputError: If a file lacks a column, Parquet files and others are mixed, or it is a dataset on the Hub.
     """
+    if job.revision is not None:
+        # Ray's own reader of such datasets would take another revision than the one that was found.
+        raise InputError(
+            f"--engine ray reads files; bring them here with: hf download --repo-type dataset {job.sources[0]}"
+        )
     formats = {file_format(source) == ".parquet" for source in job.sources}
     if len(formats) > 1:
         raise InputError("--engine ray: name Parquet files or text files, not both")
-    if job.revision is None and not formats.pop():
+    if not formats.pop():
         return ray.data.read_datasource(
             TextFiles(job, [str(Path(source).resolve()) for source in job.sources]), **LIGHT
         )
     if not job.id_columns:
         raise InputError("--engine ray: choose a column of ids, each there once, with --id_column")
     name = job.sources[0] if len(job.sources) == 1 else f"{len(job.sources)} files"
-    if job.revision is not None:
-        from asterisk.embed.hub_dataset import open_dataset
-
-        rows = ray.data.from_huggingface(open_dataset(job))
-    else:
-        for source in job.sources:
-            try:
-                check_columns(source, pq.read_schema(source).names, job)
-            except pa.ArrowException as error:
-                raise InputError(f"{source}: damaged ({error})") from error
-        paths = [str(Path(source).resolve()) for source in job.sources]
-        rows = ray.data.read_parquet(paths, **LIGHT).select_columns([job.column, *job.id_columns])
+    for source in job.sources:
+        try:
+            check_columns(source, pq.read_schema(source).names, job)
+        except pa.ArrowException as error:
+            raise InputError(f"{source}: damaged ({first_line(error)})") from error
+    paths = [str(Path(source).resolve()) for source in job.sources]
+    rows = ray.data.read_parquet(paths, **LIGHT).select_columns([job.column, *job.id_columns])
     return rows.map_batches(
         lambda table: arrow_table(table, name, None, job), batch_size=BLOCK_ROWS, batch_format="pyarrow", **LIGHT
     )

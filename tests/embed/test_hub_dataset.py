@@ -32,7 +32,7 @@ def hub():
 @pytest.fixture
 def embed(hub, python, tmp_path):
     def call(*arguments):
-        environment = hub.environment(tmp_path / "home") | {"PYTHONPATH": str(ROOT), "ASTERISK_MODEL": str(RELEASE)}
+        environment = hub.environment(tmp_path / "home") | {"PYTHONPATH": ROOT, "ASTERISK_MODEL": RELEASE}
         command = ("-m", "asterisk.cli", "embed", *arguments, "--output", "vectors", "--threads", 1)
         return python(*command, cwd=tmp_path, env=environment, timeout=120)
 
