@@ -1,4 +1,4 @@
-"""docs/scale.md: its command makes vectors, its programs read them; the one for Spark only where that is installed."""
+"""docs/scale.md: its command makes vectors, its programs read them; that for Spark runs where it is installed."""
 
 import re
 
