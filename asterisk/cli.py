@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
+from click.core import ParameterSource
 
 from asterisk import errors
 from asterisk.encoder import AsteriskEncoder
@@ -111,6 +112,7 @@ BULK = (
     ),
     click.option("--address", metavar="ADDRESS", help="A running Ray cluster, or auto; else one is started here."),
 )
+BULK_NAMES = ("column", "id_columns", "precision", "on_error", "split", "rows_per_file", "engine", "address")
 PATHS = click.argument("roots", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
 
 
@@ -182,6 +184,10 @@ def embed(
     if output:
         embed_files(files, output, engine, address, threads, model=model, truncate_dim=dim, **bulk)
         return
+    context = click.get_current_context()
+    for option in BULK_NAMES:
+        if context.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+            raise InputError(f"--{option.removesuffix('s')} is for many texts: name a directory with --output")
     encoder = AsteriskEncoder(model or released_model(), threads=threads)
     if form == "npy" and sys.stdout.isatty():
         raise InputError("--format npy is not for a terminal: write it to a file with > vectors.npy")

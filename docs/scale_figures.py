@@ -28,8 +28,8 @@ def machine() -> str:
     """Say where the figures are from."""
     run, figures = read_json(RESULTS)["run"], measured()
     return paragraph(
-        f"Measured on {run['cores']} cores ({run['cpu']}) on {run['date']}, with other work on the machine (load at "
-        f"the end: {run['load_average']:g}), over {figures['texts']:,} texts of {figures['characters']:.0f} "
+        f"Measured on {run['cores']} cores ({run['cpu']}) on {run['date']}, with other work on the machine (load "
+        f"at the end: {run['load_average']:g}), over {figures['texts']:,} texts of {figures['characters']:.0f} "
         f"characters and {figures['speed']['session, batches of 8']['tokens']:.0f} tokens on average. A speed is "
         "the best of a few rounds, without the time to start."
     )
@@ -62,9 +62,9 @@ def ray_cost() -> str:
     parts = ways["ray"]["seconds"]
     return paragraph(
         f"Once it embeds, Ray Data is {change(two)} than the local engine with an encoder for each core, and "
-        f"{change(one)} with one. What it takes besides does not grow much with the rows: {parts['start']:.0f} s "
-        f"to start Ray, {parts['count']:.0f} s for the pass that counts, {parts['proof']:.0f} s for the proof that "
-        f"no id is there twice, beside {parts['embed']:.0f} s of embedding in this run. Small jobs belong to the "
+        f"{change(one)} with one. What it takes besides does not grow much with the rows: {parts['start']:.0f} "
+        f"s to start Ray, {parts['count']:.0f} s for the pass that counts, {parts['proof']:.0f} s for the proof "
+        f"that no id is there twice, beside {parts['embed']:.0f} s of embedding in this run. Small jobs belong to the "
         "local engine."
     )
 
@@ -91,9 +91,9 @@ def billion() -> str:
     hours = BILLION * milliseconds / 1000 / 3600
     return paragraph(
         f"A text takes {milliseconds:.2f} ms of a core, so a billion take {hours:,.0f} core hours: "
-        f"{hours / ENCODERS / 24:.1f} days on {ENCODERS} such cores. At {EUROS_PER_CORE_HOUR:.2f} euros a core hour "
-        f"(an example; put in your own price), that is {hours * EUROS_PER_CORE_HOUR:,.0f} euros. Texts of twice the "
-        "length take about twice as long."
+        f"{hours / ENCODERS / 24:.1f} days on {ENCODERS} such cores. At {EUROS_PER_CORE_HOUR:.2f} euros a core "
+        f"hour (an example; put in your own price), that is {hours * EUROS_PER_CORE_HOUR:,.0f} euros. Texts of "
+        "twice the length take about twice as long."
     )
 
 

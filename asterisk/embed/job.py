@@ -121,7 +121,6 @@ class Job:
 
     def finish(
         self,
-        engine: str,
         schema: pa.Schema,
         files: dict[str, int],
         counts: Counts,
@@ -130,7 +129,6 @@ class Job:
         """Write the manifest of the finished directory, and return it.
 
         Args:
-            engine: What has embedded it.
             schema: That of the files.
             files: Rows of each file.
             counts: Rows read and malformed.
@@ -146,7 +144,7 @@ class Job:
                 "complete: delete it and run the same command again"
             )
         manifest = {
-            "recipe": self.recipe(engine),
+            "recipe": read_json(self.output / MANIFEST)["recipe"],  # not of an input that has changed since
             "model": self.model,
             "version": version("asterisk-embedding"),
             "schema": {name: str(schema.field(name).type) for name in schema.names},

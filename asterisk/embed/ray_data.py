@@ -195,7 +195,7 @@ def embed_on_ray(job: Job, address: str | None = None, workers: int = 0) -> dict
         schema = pq.read_schema(job.output / next(iter(files))) if files else pa.schema([])
         times.append(time.monotonic())
         parts = dict(zip(("start", "count", "embed", "proof"), np.diff(times).tolist(), strict=True))
-        manifest = job.finish(ENGINE, schema, files, counts, parts)
+        manifest = job.finish(schema, files, counts, parts)
         shutil.rmtree(checkpoint)
         return manifest
     except RayError as error:

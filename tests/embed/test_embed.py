@@ -269,6 +269,12 @@ def test_refused(embed, corpus, tmp_path, arguments, message):
     assert message in refused(embed(*arguments))
 
 
+def test_options_of_many_texts_need_an_output(run_command):
+    assert "--precision is for many texts" in refused(
+        run_command("asterisk/cli.py", "embed", "--precision", "int8")
+    )
+
+
 def test_other_files_are_not_touched(embed, corpus, tmp_path):
     (tmp_path / "vectors").mkdir()
     (tmp_path / "vectors" / "mine.txt").write_text("x")
