@@ -62,10 +62,10 @@ def ray_cost() -> str:
     parts = ways["ray"]["seconds"]
     return paragraph(
         f"Once it embeds, Ray Data is {change(two)} than the local engine with an encoder for each core, and "
-        f"{change(one)} with one. What it takes besides does not grow much with the rows: {parts['start']:.0f} "
-        f"s to start Ray, {parts['count']:.0f} s for the pass that counts, {parts['proof']:.0f} s for the proof "
-        f"that no id is there twice, beside {parts['embed']:.0f} s of embedding in this run. Small jobs belong to the "
-        "local engine."
+        f"{change(one)} with one. What it takes besides does not grow much with the rows: "
+        f"{parts['start']:.0f} s to start Ray, {parts['count']:.0f} s for the pass that counts, "
+        f"{parts['proof']:.0f} s for the proof that no id is there twice, beside {parts['embed']:.0f} s of "
+        "embedding in this run. Small jobs belong to the local engine."
     )
 
 

@@ -1,6 +1,7 @@
 """docs/scale.md: its command makes vectors, its programs read them; that for Spark runs where it is installed."""
 
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -47,8 +48,9 @@ def test_programs(page, tmp_path, released_encoder):
 
 
 @pytest.mark.slow
-def test_program_for_spark(page, released_encoder):
+def test_program_for_spark(page, released_encoder, monkeypatch):
     pytest.importorskip("pyspark")
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
     names = {"__name__": "__main__"}
     exec(SPARK, names)
     rows = names["rows_of_spark"]
