@@ -46,12 +46,12 @@ BLOCK_BYTES = 4 << 20
 class TextFiles(FileBasedDatasource):
     """JSON lines, tables and text files, a file at a time."""
 
-    def __init__(self, job: Job, paths: list[str]) -> None:
-        super().__init__(paths)
-        self.job = job
+    def __init__(self, job: Job) -> None:
+        self.job, self.names = job, {str(Path(source).resolve()): source for source in job.sources}
+        super().__init__(list(self.names))
 
     def _read_stream(self, f: pa.NativeFile, path: str) -> Iterator[Block]:
-        yield from stream_tables(io.BufferedReader(f, 1 << 20), path, self.job)
+        yield from stream_tables(io.BufferedReader(f, 1 << 20), self.names[path], self.job)
 
 
 class Encoder:
@@ -83,9 +83,7 @@ def open_rows(job: Job) -> Dataset:
     if len(formats) > 1:
         raise InputError("--engine ray: name Parquet files or text files, not both")
     if not formats.pop():
-        return ray.data.read_datasource(
-            TextFiles(job, [str(Path(source).resolve()) for source in job.sources]), **LIGHT
-        )
+        return ray.data.read_datasource(TextFiles(job), **LIGHT)
     if not job.id_columns:
         raise InputError("--engine ray: choose a column of ids, each there once, with --id_column")
     name = job.sources[0] if len(job.sources) == 1 else f"{len(job.sources)} files"

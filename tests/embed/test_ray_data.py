@@ -138,10 +138,11 @@ def test_malformed_rows_of_compressed_lines(cluster, place, capfd, policy):
     lines = [json.dumps({"key": f"k{i}", "text": text}) for i, text in enumerate(TEXTS[:30])]
     with pa.output_stream("a.jsonl.gz", compression="gzip") as stream:
         stream.write("\n".join([*lines, "not json", '{"key": "x", "text": 3}']).encode())
-    manifest = ray_data.embed_on_ray(job(place, "a.jsonl.gz", on_error=policy), workers=1)
+    manifest = ray_data.embed_on_ray(job(place, "a.jsonl.gz", on_error=policy, id_columns=[]), workers=1)
     assert (manifest["rows_in"], manifest["malformed"]) == (32, 2)
     table = pq.read_table(place / "vectors")
     assert (len(table), table["embedding"].null_count) == ((32, 2) if policy == "null" else (30, 0))
+    assert set(table["id"].to_pylist()) == {f"a.jsonl.gz:{line}" for line in range(1, len(table) + 1)}
 
 
 @pytest.mark.parametrize(
