@@ -207,7 +207,8 @@ def main() -> None:
     add("--rows", type=int, nargs="+", default=[50_000, 200_000], help="rows for the peak memory, growing")
     add("--output", type=Path, default=Path("build/results"), help="directory of the results")
     arguments = parser.parse_args()
-    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112; else other work on the machine holds up Ray alone
+    # Else other work on the machine holds up Ray alone.
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
     texts = sample_texts(arguments.pairs, arguments.texts)
     with tempfile.TemporaryDirectory() as directory:
         scratch = Path(directory)
