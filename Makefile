@@ -39,7 +39,7 @@ install: $(VENV)/.installed ## make the virtual environment with the pinned depe
 $(VENV)/.installed: pyproject.toml scripts/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c scripts/constraints.txt torch==2.13.0
-	$(BIN)/pip install --quiet -c scripts/constraints.txt -e ".[train,export,evaluate,search,dev]"
+	$(BIN)/pip install --quiet -c scripts/constraints.txt -e ".[train,export,evaluate,search,embed,ray,dev]"
 	touch $@
 
 data: install ## text pairs from DATASET -> data/pairs

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
+from click.core import ParameterSource
 
 from asterisk import errors
 from asterisk.encoder import AsteriskEncoder
@@ -63,6 +64,56 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON, a line 
 LIMIT = click.option(
     "--limit", type=at_least(1), default=10, show_default=True, metavar="N", help="Show so many documents."
 )
+# Options of `embed` that need --output.
+BULK = (
+    click.option(
+        "--output",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="DIR",
+        help="Write Parquet files there, with all cores.",
+    ),
+    click.option("--column", default="text", show_default=True, metavar="NAME", help="The column of the texts."),
+    click.option(
+        "--id_column",
+        "id_columns",
+        multiple=True,
+        metavar="NAME",
+        help="Keep this column; without any, `id` says where a row came from.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["float16", "int8", "binary"]),
+        default="float16",
+        show_default=True,
+        help="Type of the numbers.",
+    ),
+    click.option(
+        "--on-error",
+        "on_error",
+        type=click.Choice(["null", "skip"]),
+        default="null",
+        show_default=True,
+        help="Keep malformed rows without a vector, or leave them out.",
+    ),
+    click.option("--split", default="train", show_default=True, help="The split of a dataset on the Hub."),
+    click.option(
+        "--rows_per_file",
+        type=at_least(1),
+        default=65_536,
+        show_default=True,
+        metavar="N",
+        help="Rows of the input that go into one file.",
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="This machine, or Ray Data.",
+    ),
+    click.option("--address", metavar="ADDRESS", help="A running Ray cluster, or auto; else one is started here."),
+)
+BULK_NAMES = ("column", "id_columns", "precision", "on_error", "split", "rows_per_file", "engine", "address")
 PATHS = click.argument("roots", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
 
 
@@ -92,6 +143,8 @@ def lines_of(name: str) -> Iterator[str]:
 Examples:
   echo "a cat sat on the mat" | asterisk embed
   asterisk embed titles.txt --format npy > titles.npy
+  asterisk embed corpus/*.parquet --column text --id_column url --output vectors/
+  asterisk embed corpus/*.parquet --id_column url --output vectors/ --engine ray --address auto
 """
 )
 @click.argument("files", metavar="[FILE]...", nargs=-1)
@@ -103,13 +156,39 @@ Examples:
     show_default=True,
     help="JSON lines, or one NumPy array.",
 )
-@click.option("--dim", type=at_least(1), metavar="N", help="Keep the first so many numbers of each vector.")
-@options(MODEL, THREADS)
-def embed(files: tuple[str, ...], form: str, dim: int | None, model: str | None, threads: int) -> None:
-    """Write the vectors of texts to standard output.
+@click.option(
+    "--truncate_dim",
+    "--dim",
+    "dim",
+    type=at_least(1),
+    metavar="N",
+    help="Keep the first so many numbers of each vector.",
+)
+@options(MODEL, THREADS, *BULK)
+def embed(
+    files: tuple[str, ...],
+    form: str,
+    dim: int | None,
+    model: str | None,
+    threads: int,
+    output: Path | None,
+    engine: str,
+    address: str | None,
+    **bulk: Any,
+) -> None:
+    """Write the vectors of texts to standard output, or those of many texts to Parquet files.
 
-    A text is a line of the files, or of standard input for - or without a file.
+    A text is a line of the files, or of standard input for - or without a file. With --output, files are Parquet,
+    JSON lines, CSV, TSV or text, also as .gz or .zst, or there is one id of a dataset on the Hub; interrupted, the
+    same command goes on.
     """
+    if output:
+        embed_files(files, output, engine, address, threads, model=model, truncate_dim=dim, **bulk)
+        return
+    context = click.get_current_context()
+    for option in BULK_NAMES:
+        if context.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+            raise InputError(f"--{option.removesuffix('s')} is for many texts: name a directory with --output")
     encoder = AsteriskEncoder(model or released_model(), threads=threads)
     if form == "npy" and sys.stdout.isatty():
         raise InputError("--format npy is not for a terminal: write it to a file with > vectors.npy")
@@ -123,12 +202,46 @@ def embed(files: tuple[str, ...], form: str, dim: int | None, model: str | None,
             click.echo(json.dumps(row, ensure_ascii=False))
 
 
-@contextmanager
-def extra_needed() -> Iterator[None]:
-    """Name a package that only the extra `search` brings, if it is missing.
+def embed_files(
+    files: tuple[str, ...],
+    output: Path,
+    engine: str,
+    address: str | None,
+    threads: int,
+    model: str | None,
+    **settings: Any,
+) -> None:
+    """Embed files into a directory.
 
     Raises:
-        InputError: If it is.
+        InputError: If a file cannot be read, or the packages that this needs are not installed.
+    """
+    if not files or "-" in files:
+        raise InputError("--output is for files, or a dataset on the Hub: name them")
+    with extra_packages("ray" if engine == "ray" else "embed"):
+        from asterisk.embed import make_job
+
+        job = make_job(list(files), output, model or released_model(), **settings)
+        if engine == "ray":
+            from asterisk.embed.ray_data import embed_on_ray
+
+            manifest = embed_on_ray(job, address, workers=threads)
+        else:
+            from asterisk.embed.local import embed_locally
+
+            manifest = embed_locally(job, workers=threads)
+    click.echo(
+        f"{output}: {manifest['rows_out']:,} rows in {len(manifest['files']):,} files, of {manifest['rows_in']:,} "
+        f"read; {manifest['malformed']:,} malformed"
+    )
+
+
+@contextmanager
+def extra_packages(extra: str) -> Iterator[None]:
+    """Name the extra that brings a missing package.
+
+    Raises:
+        InputError: If a package is missing.
     """
     try:
         yield
@@ -136,7 +249,7 @@ def extra_needed() -> Iterator[None]:
         if not error.name or error.name.startswith("asterisk"):
             raise
         raise InputError(
-            f"this needs the package {error.name}: pip install 'asterisk-embedding[search]'"
+            f"this needs the package {error.name}: pip install 'asterisk-embedding[{extra}]'"
         ) from error
 
 
@@ -146,7 +259,7 @@ def open_index(path: Path | None, model: str | None = None, threads: int = 0) ->
     Raises:
         InputError: If the packages that search needs are not installed.
     """
-    with extra_needed():
+    with extra_packages("search"):
         from asterisk.search import Index
     return Index(path, model, threads)
 
@@ -325,7 +438,7 @@ def dedupe(
     Files, or standard input, are RSS, Atom, JSON Feed, OPML, JSON lines or CSV. Nothing is fetched from the net.
     """
     seconds = duration(window)
-    with extra_needed():
+    with extra_packages("search"):
         from asterisk.dedupe import Deduplicator, read_items, terminal
     encoder = AsteriskEncoder(model or released_model(), threads=threads)
 

@@ -12,7 +12,8 @@ IMPORTED = re.compile(r"(?:from|import) (\w+)")
 SNIPPETS = [
     pytest.param(snippet, id=f"{page.stem}-{IMPORTED.search(snippet)[1]}")
     for page in PAGES
-    if page.name != "fine_tuning.md"  # one program: test_fine_tuning_page.py runs it
+    # Each is one program: test_fine_tuning_page.py and test_scale_page.py run them.
+    if page.name not in ("fine_tuning.md", "scale.md")
     for snippet in re.findall(r"^```python\n(.*?)^```", TEXT[page], flags=re.M | re.S)
 ]
 

@@ -1,7 +1,7 @@
 """A stand-in for the Hugging Face Hub on loopback: the real client pushes to it and loads from it, offline.
 
-It speaks the part of the HTTP API that `huggingface_hub` uses for models, asks for every file inside the commit
-(the Hub takes large ones aside), and keeps all in memory.
+It speaks the part of the HTTP API that `huggingface_hub` uses for models, and `datasets` for streaming; it asks
+for every file inside the commit (the Hub takes large ones aside), and keeps all in memory.
 """
 
 import base64
@@ -11,7 +11,7 @@ import os
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 REPO = r"(?P<repo>[^/]+/[^/]+)"
 ROUTES = {
@@ -20,9 +20,10 @@ ROUTES = {
     rf"POST /api/models/{REPO}/branch/(?P<branch>[^/]+)": "create_branch",
     rf"POST /api/models/{REPO}/preupload/(?P<revision>[^/]+)": "preupload",
     rf"POST /api/models/{REPO}/commit/(?P<branch>[^/]+)": "commit",
-    rf"GET /api/models/{REPO}(?:/revision/(?P<revision>[^/]+))?": "model_info",
-    rf"GET /api/models/{REPO}/tree/(?P<revision>[^/]+)": "list_tree",
-    rf"(?:GET|HEAD) /{REPO}/resolve/(?P<revision>[^/]+)/(?P<path>.+)": "resolve",
+    rf"GET /api/(?:models|datasets)/{REPO}(?:/revision/(?P<revision>[^/]+))?": "model_info",
+    rf"GET /api/(?:models|datasets)/{REPO}/tree/(?P<revision>[^/]+)(?:/.*)?": "list_tree",
+    rf"POST /api/datasets/{REPO}/paths-info/(?P<revision>[^/]+)": "paths_info",
+    rf"(?:GET|HEAD) (?:/datasets)?/{REPO}/resolve/(?P<revision>[^/]+)/(?P<path>.+)": "resolve",
 }
 
 
@@ -82,6 +83,10 @@ class Handler(BaseHTTPRequestHandler):
         headers = {}
         try:
             status, body = 200, self.dispatch(headers)
+            if part := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or ""):
+                start, end = int(part[1]), int(part[2] or len(body) - 1) + 1
+                headers["Content-Range"] = f"bytes {start}-{min(end, len(body)) - 1}/{len(body)}"
+                status, body = 206, body[start:end]
         except HubError as error:
             status, body, headers["X-Error-Code"] = error.status, {"error": str(error)}, error.code
         body = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -139,6 +144,10 @@ class Handler(BaseHTTPRequestHandler):
             {"type": "file", "path": path, "size": len(content), "oid": git_id(content)}
             for path, content in files.items()
         ]
+
+    def paths_info(self, repo, revision):
+        paths = parse_qs(self.body.decode()).get("paths", [])
+        return [file for file in self.list_tree(repo, revision) if file["path"] in paths]
 
     def preupload(self, repo, revision):
         files = self.find(repo, revision)[1]
