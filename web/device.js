@@ -1,0 +1,75 @@
+// Where the model runs: threads and SIMD of WebAssembly, or the graphics processor if it is faster and gives the same.
+
+import { wrap } from "./vendor/comlink.mjs";
+import { simd } from "./vendor/wasm-feature-detect.js";
+
+const MOST_THREADS = 4;
+const LEAST_COSINE = 0.999;
+const CALLS = 15;
+const SENTENCES = [
+  "The old house by the river was sold last year.",
+  "How do I bake bread without yeast?",
+  "The train to Vienna leaves at seven in the morning.",
+  "Interest rates rose for the third time this year.",
+  "A kitten slept on the warm windowsill.",
+];
+
+export const threads = () => (crossOriginIsolated ? Math.min(navigator.hardwareConcurrency, MOST_THREADS) : 1);
+
+export async function openModel(device = "wasm") {
+  if (!(await simd())) throw new Error("This browser lacks SIMD for WebAssembly; a newer one has it.");
+  const worker = new Worker("worker.js", { type: "module" });
+  const model = wrap(worker);
+  const broken = new Promise((_, reject) => {
+    worker.addEventListener("error", () =>
+      reject(new Error("The model's program could not be started; load the page again.")),
+    );
+  });
+  await Promise.race([model.load(device, threads()), broken]);
+  return { model, worker };
+}
+
+// Return the median time in milliseconds from a sentence to its vector.
+export async function timeSentence(model) {
+  const times = [];
+  for (let call = 0; call < CALLS; call++) {
+    const start = performance.now();
+    await model.embed([SENTENCES[call % SENTENCES.length]]);
+    times.push(performance.now() - start);
+  }
+  return times.sort((a, b) => a - b)[CALLS >> 1];
+}
+
+// Say how it runs, in words.
+export function describe(device) {
+  if (device === "webgpu") return "the graphics processor, by WebGPU";
+  if (crossOriginIsolated) return `WebAssembly with SIMD and ${threads()} threads`;
+  return "WebAssembly with SIMD and one thread; several need a page that is cross-origin isolated";
+}
+
+export const hasGraphics = async () => Boolean(await navigator.gpu?.requestAdapter());
+
+// Load the model a second time, on the graphics processor. Return { model, report }, where `model` is missing unless it
+// is faster than the present one and gives the same vectors.
+export async function tryGraphics(present) {
+  const { model: tried, worker } = await openModel("webgpu");
+  const [ours, theirs] = [await present.embed(SENTENCES), await tried.embed(SENTENCES)];
+  const size = ours.length / SENTENCES.length;
+  const cosines = SENTENCES.map((_, row) => cosine(ours, theirs, row * size, size));
+  const [before, after] = [await timeSentence(present), await timeSentence(tried)];
+  const chosen = Math.min(...cosines) >= LEAST_COSINE && after < before;
+  if (!chosen) worker.terminate();
+  const times = `${after.toFixed(1)} ms a sentence, the processor ${before.toFixed(1)}`;
+  const report = `The graphics processor takes ${times}; ${chosen ? "it is used from now on" : "the processor stays in use"}.`;
+  return { model: chosen ? tried : undefined, report };
+}
+
+function cosine(a, b, start, size) {
+  let [product, lengthA, lengthB] = [0, 0, 0];
+  for (let i = start; i < start + size; i++) {
+    product += a[i] * b[i];
+    lengthA += a[i] ** 2;
+    lengthB += b[i] ** 2;
+  }
+  return product / Math.sqrt(lengthA * lengthB);
+}

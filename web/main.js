@@ -1,0 +1,282 @@
+// The page: what its controls do. The work is done in the modules that it imports.
+
+import { describe, hasGraphics, openModel, timeSentence, tryGraphics } from "./device.js";
+import { embedPassages } from "./embedding.js";
+import { cut } from "./linkage.js";
+import { PassageMap } from "./map.js";
+import { keepOffline } from "./offline.js";
+import {
+  byId,
+  count,
+  megabytes,
+  showGroups,
+  showPassage,
+  showProgress,
+  showResults,
+  showStock,
+} from "./panels.js";
+import { droppedFiles, readFile, readPasted } from "./reading.js";
+import { addPassages, allPassages, deleteAll, getDerived, putDerived } from "./store.js";
+import { nearest } from "./vectors.js";
+import { proxy, wrap } from "./vendor/comlink.mjs";
+
+const RESULTS = 20;
+const FEWEST_ON_MAP = 5;
+const FLOOR = Number(byId("threshold").min);
+const modelHash = self.FILES["model/onnx/model_quantized.onnx"].hash;
+
+let passages = [];
+let embedded = []; // those of them that are grouped: a row of a group or of the map is a place in this list
+let groups = [];
+let derived; // { ids, links, places }
+let stopping = new AbortController();
+let working = Promise.resolve(); // additions and embedding, one after the other
+let map;
+
+const say = (text) => {
+  byId("status").textContent = text;
+};
+
+function complain(error) {
+  const full = error.name === "QuotaExceededError" || error.inner?.name === "QuotaExceededError";
+  byId("error").textContent = full
+    ? "The browser's storage is full; delete texts here, or free space on the device, and add the rest again."
+    : error.message;
+}
+
+// Run a job behind those before it; tell of its errors.
+function queue(job) {
+  working = working.then(job).catch(complain);
+  return working;
+}
+
+const ready = start();
+ready.catch(complain);
+
+async function start() {
+  passages = await allPassages();
+  for (const passage of passages) if (passage.model !== modelHash) delete passage.vector;
+  showStock(passages);
+  say("Loading the model.");
+  const offline = await keepOffline(({ received, total }) => {
+    byId("device-bytes").textContent = `${megabytes(received)} of ${megabytes(total)}`;
+  });
+  byId("device-offline").textContent = offline ? "works" : "does not work in this browser or window";
+  if (byId("device-bytes").textContent === "0 MB") byId("device-bytes").textContent = "0 MB: all was here already";
+  const { model } = await openModel();
+  await useModel(model, "wasm");
+  say("Ready.");
+  byId("graphics").hidden = !(await hasGraphics());
+  await restoreGroups();
+  return model;
+}
+
+let current;
+async function useModel(model, device) {
+  current = model;
+  byId("device-runtime").textContent = describe(device);
+  byId("device-sentence").textContent = `${(await timeSentence(model)).toFixed(1)} ms`;
+}
+
+// Adding and embedding
+
+async function add(read) {
+  const known = new Set(passages.map(({ source, text }) => `${source}\n${text}`));
+  const added = read.filter(
+    ({ source, text }) => !known.has(`${source}\n${text}`) && known.add(`${source}\n${text}`),
+  );
+  await addPassages(added);
+  passages.push(...added);
+  navigator.storage?.persist?.();
+  showStock(passages);
+}
+
+async function addFiles(files) {
+  byId("error").textContent = "";
+  const complaints = [];
+  for (const { file, name } of files.filter((file) => !/(^|\/)\./.test(file.name))) {
+    say(`Reading ${name}.`);
+    try {
+      await add(await readFile(file, name));
+    } catch (error) {
+      if (error.name === "QuotaExceededError") throw error;
+      complaints.push(error.message);
+    }
+  }
+  const [first, ...others] = complaints;
+  if (first)
+    byId("error").textContent = others.length ? `${first} (and ${count(others.length, "other file")})` : first;
+  await embed();
+}
+
+async function embed() {
+  await ready;
+  stopping = new AbortController();
+  const waiting = passages.filter(({ vector }) => !vector);
+  if (waiting.length) {
+    say(`Embedding ${count(waiting.length, "passage")}.`);
+    byId("embedding").hidden = false;
+    showProgress({ done: 0, total: waiting.length, rate: 0, left: 0 });
+    try {
+      const all = await embedPassages(current, modelHash, waiting, showProgress, stopping.signal);
+      say(all ? `${count(waiting.length, "passage")} embedded.` : "Stopped; what is embedded is kept.");
+    } finally {
+      byId("embedding").hidden = true;
+      showStock(passages);
+    }
+  } else say("Nothing new.");
+  search().catch(complain);
+  group().catch(complain);
+}
+
+// Groups and map
+
+let grouping = 0;
+async function group() {
+  const turn = ++grouping; // a later call makes this one's result old
+  const rows = passages.filter(({ vector }) => vector);
+  if (rows.length < 2) return showDerived(rows, undefined);
+  const size = rows[0].vector.length;
+  const vectors = new Int8Array(rows.length * size);
+  rows.forEach(({ vector }, row) => {
+    vectors.set(vector, row * size);
+  });
+  const percent = (share) => turn === grouping && say(`Grouping: ${Math.round(100 * share)} %.`);
+  const { links, neighbours } = await current.group(vectors, size, FLOOR, proxy(percent));
+  if (turn !== grouping) return;
+  showDerived(rows, { ids: rows.map(({ id }) => id), links });
+  const places = rows.length < FEWEST_ON_MAP ? undefined : await project(neighbours, turn);
+  if (turn !== grouping) return;
+  showDerived(rows, { ...derived, places });
+  say("Ready.");
+  await putDerived(derived);
+}
+
+async function project(neighbours, turn) {
+  const projection = new Worker("projection.js");
+  const drawing = (share) => turn === grouping && say(`Drawing the map: ${Math.round(100 * share)} %.`);
+  const places = await wrap(projection).project(neighbours, proxy(drawing));
+  projection.terminate();
+  return places;
+}
+
+async function restoreGroups() {
+  const kept = await getDerived();
+  const rows = passages.filter(({ vector }) => vector);
+  const same = kept?.ids.length === rows.length && rows.every(({ id }, row) => id === kept.ids[row]);
+  if (same) showDerived(rows, kept);
+  else if (rows.length) await group();
+}
+
+function showDerived(rows, value) {
+  embedded = rows;
+  derived = value;
+  regroup();
+}
+
+function regroup() {
+  const threshold = Number(byId("threshold").value);
+  byId("threshold-text").textContent = threshold.toFixed(2);
+  groups = derived ? cut(embedded.length, derived.links, threshold) : embedded.map((_, row) => [row]);
+  showGroups(groups, embedded);
+  byId("map").hidden = !derived?.places;
+  if (!derived?.places) return;
+  map ??= new PassageMap(byId("canvas"), (row) => showPassage(embedded[row]));
+  map.show(derived.places, groups);
+}
+
+// Search
+
+let searching = 0;
+async function search() {
+  const query = byId("query").value.trim();
+  const turn = ++searching;
+  if (!query) {
+    showResults([]);
+    byId("found").textContent = "";
+    map?.ring([]);
+    return;
+  }
+  await ready;
+  const vector = await current.embed([query]);
+  if (turn !== searching) return; // more has been typed
+  const start = performance.now();
+  const found = nearest(vector, passages, RESULTS);
+  showResults(found);
+  byId("found").textContent =
+    `The ${count(found.length, "nearest passage")} of ${count(passages.length, "passage")}.`;
+  const rows = new Map(embedded.map((passage, row) => [passage, row]));
+  map?.ring(found.map(({ passage }) => rows.get(passage)).filter((row) => row !== undefined));
+  performance.measure("search", { start });
+}
+
+// Save and delete
+
+function save() {
+  const rank = new Map(
+    groups.flatMap((group, at) => (group.length > 1 ? group.map((row) => [embedded[row].id, at + 1]) : [])),
+  );
+  const lines = passages.map(({ id, text, source, place }) =>
+    JSON.stringify({ text, source, place, group: rank.get(id) ?? null }),
+  );
+  const url = URL.createObjectURL(new Blob([`${lines.join("\n")}\n`], { type: "application/jsonl" }));
+  Object.assign(document.createElement("a"), { href: url, download: "asterisk.jsonl" }).click();
+  URL.revokeObjectURL(url);
+}
+
+async function remove() {
+  await deleteAll();
+  const deleted = passages.length;
+  grouping++;
+  passages = [];
+  showDerived([], undefined);
+  showStock(passages);
+  byId("map-text").textContent = "";
+  search();
+  say(`${count(deleted, "passage")} deleted.`);
+}
+
+// Controls
+
+byId("add").addEventListener("click", () =>
+  queue(async () => {
+    byId("error").textContent = "";
+    await add(readPasted(byId("pasted").value));
+    byId("pasted").value = "";
+    await embed();
+  }),
+);
+for (const id of ["files", "folder"]) {
+  byId(id).addEventListener("change", ({ target }) => {
+    const files = [...target.files].map((file) => ({ file, name: file.webkitRelativePath || file.name }));
+    target.value = "";
+    queue(() => addFiles(files));
+  });
+}
+document.addEventListener("dragover", (event) => event.preventDefault());
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  const files = droppedFiles(event.dataTransfer);
+  queue(async () => addFiles(await files));
+});
+byId("stop").addEventListener("click", () => stopping.abort());
+byId("continue").addEventListener("click", () => queue(embed));
+byId("query").addEventListener("input", () => search().catch(complain));
+byId("threshold").addEventListener("input", regroup);
+byId("export").addEventListener("click", save);
+byId("delete").addEventListener("click", () => {
+  stopping.abort();
+  queue(remove);
+});
+byId("nearer").addEventListener("click", () => map.zoom(1.5));
+byId("farther").addEventListener("click", () => map.zoom(1 / 1.5));
+byId("graphics").addEventListener("click", () =>
+  queue(async () => {
+    byId("graphics").hidden = true;
+    say("Trying the graphics processor.");
+    const { model, report } = await tryGraphics(await ready.then(() => current));
+    if (model) await useModel(model, "webgpu");
+    say(report);
+  }),
+);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", regroup);
