@@ -3,7 +3,6 @@
 import { wrap } from "./vendor/comlink.mjs";
 import { simd } from "./vendor/wasm-feature-detect.js";
 
-const MOST_THREADS = 4;
 const LEAST_COSINE = 0.999;
 const CALLS = 15;
 const SENTENCES = [
@@ -14,8 +13,6 @@ const SENTENCES = [
   "A kitten slept on the warm windowsill.",
 ];
 
-export const threads = () => (crossOriginIsolated ? Math.min(navigator.hardwareConcurrency, MOST_THREADS) : 1);
-
 export async function openModel(device = "wasm") {
   if (!(await simd())) throw new Error("This browser lacks SIMD for WebAssembly; a newer one has it.");
   const worker = new Worker("worker.js", { type: "module" });
@@ -25,8 +22,8 @@ export async function openModel(device = "wasm") {
       reject(new Error("The model's program could not be started; load the page again.")),
     );
   });
-  await Promise.race([model.load(device, threads()), broken]);
-  return { model, worker };
+  const threads = await Promise.race([model.load(device), broken]);
+  return { device, model, worker, threads };
 }
 
 // Return the median time in milliseconds from a sentence to its vector.
@@ -41,27 +38,27 @@ export async function timeSentence(model) {
 }
 
 // Say how it runs, in words.
-export function describe(device) {
+export function describe({ device, threads }) {
   if (device === "webgpu") return "the graphics processor, by WebGPU";
-  if (crossOriginIsolated) return `WebAssembly with SIMD and ${threads()} threads`;
-  return "WebAssembly with SIMD and one thread; several need a page that is cross-origin isolated";
+  if (!crossOriginIsolated) return "WebAssembly with SIMD; threads need a page that is cross-origin isolated";
+  return `WebAssembly with SIMD, ${threads === 1 ? "one thread" : `${threads} threads`}`;
 }
 
 export const hasGraphics = async () => Boolean(await navigator.gpu?.requestAdapter());
 
-// Load the model a second time, on the graphics processor. Return { model, report }, where `model` is missing unless it
+// Load the model a second time, on the graphics processor. Return { opened, report }, where `opened` is missing unless it
 // is faster than the present one and gives the same vectors.
 export async function tryGraphics(present) {
-  const { model: tried, worker } = await openModel("webgpu");
-  const [ours, theirs] = [await present.embed(SENTENCES), await tried.embed(SENTENCES)];
+  const opened = await openModel("webgpu");
+  const [ours, theirs] = [await present.embed(SENTENCES), await opened.model.embed(SENTENCES)];
   const size = ours.length / SENTENCES.length;
   const cosines = SENTENCES.map((_, row) => cosine(ours, theirs, row * size, size));
-  const [before, after] = [await timeSentence(present), await timeSentence(tried)];
+  const [before, after] = [await timeSentence(present), await timeSentence(opened.model)];
   const chosen = Math.min(...cosines) >= LEAST_COSINE && after < before;
-  if (!chosen) worker.terminate();
+  if (!chosen) opened.worker.terminate();
   const times = `${after.toFixed(1)} ms a sentence, the processor ${before.toFixed(1)}`;
   const report = `The graphics processor takes ${times}; ${chosen ? "it is used from now on" : "the processor stays in use"}.`;
-  return { model: chosen ? tried : undefined, report };
+  return { opened: chosen ? opened : undefined, report };
 }
 
 function cosine(a, b, start, size) {

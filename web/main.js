@@ -3,12 +3,14 @@
 import { describe, hasGraphics, openModel, timeSentence, tryGraphics } from "./device.js";
 import { embedPassages } from "./embedding.js";
 import { cut } from "./linkage.js";
-import { PassageMap } from "./map.js";
+import { PassageMap, ZOOM } from "./map.js";
 import { keepOffline } from "./offline.js";
 import {
   byId,
   count,
+  hideProgress,
   megabytes,
+  showEmbedding,
   showGroups,
   showPassage,
   showProgress,
@@ -38,6 +40,7 @@ const say = (text) => {
 };
 
 function complain(error) {
+  hideProgress();
   const full = error.name === "QuotaExceededError" || error.inner?.name === "QuotaExceededError";
   byId("error").textContent = full
     ? "The browser's storage is full; delete texts here, or free space on the device, and add the rest again."
@@ -63,19 +66,17 @@ async function start() {
   });
   byId("device-offline").textContent = offline ? "works" : "does not work in this browser or window";
   if (byId("device-bytes").textContent === "0 MB") byId("device-bytes").textContent = "0 MB: all was here already";
-  const { model } = await openModel();
-  await useModel(model, "wasm");
+  await useModel(await openModel());
   say("Ready.");
   byId("graphics").hidden = !(await hasGraphics());
   await restoreGroups();
-  return model;
 }
 
 let current;
-async function useModel(model, device) {
-  current = model;
-  byId("device-runtime").textContent = describe(device);
-  byId("device-sentence").textContent = `${(await timeSentence(model)).toFixed(1)} ms`;
+async function useModel(opened) {
+  current = opened.model;
+  byId("device-runtime").textContent = describe(opened);
+  byId("device-sentence").textContent = `${(await timeSentence(current)).toFixed(1)} ms`;
 }
 
 // Adding and embedding
@@ -113,48 +114,54 @@ async function embed() {
   await ready;
   stopping = new AbortController();
   const waiting = passages.filter(({ vector }) => !vector);
-  if (waiting.length) {
-    say(`Embedding ${count(waiting.length, "passage")}.`);
-    byId("embedding").hidden = false;
-    showProgress({ done: 0, total: waiting.length, rate: 0, left: 0 });
-    try {
-      const all = await embedPassages(current, modelHash, waiting, showProgress, stopping.signal);
-      say(all ? `${count(waiting.length, "passage")} embedded.` : "Stopped; what is embedded is kept.");
-    } finally {
-      byId("embedding").hidden = true;
-      showStock(passages);
-    }
-  } else say("Nothing new.");
+  if (!waiting.length) return say("Nothing new.");
+  say(`Embedding ${count(waiting.length, "passage")}.`);
+  byId("stop").hidden = false;
+  showProgress("Embedding", 0);
+  let all = false;
+  try {
+    all = await embedPassages(current, modelHash, waiting, showEmbedding, stopping.signal);
+  } finally {
+    byId("stop").hidden = true;
+    hideProgress();
+    showStock(passages);
+  }
   search().catch(complain);
-  group().catch(complain);
+  group(all ? "Ready." : "Stopped; what is embedded is kept.").catch(complain);
 }
 
 // Groups and map
 
 let grouping = 0;
-async function group() {
+async function group(ending) {
   const turn = ++grouping; // a later call makes this one's result old
   const rows = passages.filter(({ vector }) => vector);
-  if (rows.length < 2) return showDerived(rows, undefined);
+  if (rows.length < 2) {
+    showDerived(rows, undefined);
+    return say(ending);
+  }
   const size = rows[0].vector.length;
   const vectors = new Int8Array(rows.length * size);
   rows.forEach(({ vector }, row) => {
     vectors.set(vector, row * size);
   });
-  const percent = (share) => turn === grouping && say(`Grouping: ${Math.round(100 * share)} %.`);
+  say("Grouping.");
+  const percent = (share) => turn === grouping && showProgress("Grouping", share);
   const { links, neighbours } = await current.group(vectors, size, FLOOR, proxy(percent));
   if (turn !== grouping) return;
   showDerived(rows, { ids: rows.map(({ id }) => id), links });
   const places = rows.length < FEWEST_ON_MAP ? undefined : await project(neighbours, turn);
   if (turn !== grouping) return;
   showDerived(rows, { ...derived, places });
-  say("Ready.");
+  hideProgress();
   await putDerived(derived);
+  say(ending);
 }
 
 async function project(neighbours, turn) {
   const projection = new Worker("projection.js");
-  const drawing = (share) => turn === grouping && say(`Drawing the map: ${Math.round(100 * share)} %.`);
+  say("Drawing the map.");
+  const drawing = (share) => turn === grouping && showProgress("Drawing", share);
   const places = await wrap(projection).project(neighbours, proxy(drawing));
   projection.terminate();
   return places;
@@ -165,7 +172,7 @@ async function restoreGroups() {
   const rows = passages.filter(({ vector }) => vector);
   const same = kept?.ids.length === rows.length && rows.every(({ id }, row) => id === kept.ids[row]);
   if (same) showDerived(rows, kept);
-  else if (rows.length) await group();
+  else if (rows.length) await group("Ready.");
 }
 
 function showDerived(rows, value) {
@@ -228,6 +235,7 @@ async function remove() {
   await deleteAll();
   const deleted = passages.length;
   grouping++;
+  hideProgress();
   passages = [];
   showDerived([], undefined);
   showStock(passages);
@@ -268,14 +276,14 @@ byId("delete").addEventListener("click", () => {
   stopping.abort();
   queue(remove);
 });
-byId("nearer").addEventListener("click", () => map.zoom(1.5));
-byId("farther").addEventListener("click", () => map.zoom(1 / 1.5));
+byId("nearer").addEventListener("click", () => map.zoom(ZOOM));
+byId("farther").addEventListener("click", () => map.zoom(1 / ZOOM));
 byId("graphics").addEventListener("click", () =>
   queue(async () => {
     byId("graphics").hidden = true;
     say("Trying the graphics processor.");
-    const { model, report } = await tryGraphics(await ready.then(() => current));
-    if (model) await useModel(model, "webgpu");
+    const { opened, report } = await tryGraphics(current);
+    if (opened) await useModel(opened);
     say(report);
   }),
 );

@@ -4,7 +4,8 @@
 
 const COLOURS = 8; // --group-0 and on in style.css
 const DIRECTIONS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
-const ZOOM = 1.5;
+export const ZOOM = 1.5;
+const MARGIN = 1.08;
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 export const groupColour = (rank) => (rank < COLOURS ? colour(`--group-${rank}`) : colour("--group-rest"));
@@ -81,12 +82,9 @@ export class PassageMap {
   zoom(factor) {
     for (const axis of ["x", "y"]) {
       const values = this.points.map((point) => point[axis]);
-      const [least, most] = [
-        values.reduce((a, b) => Math.min(a, b), 0),
-        values.reduce((a, b) => Math.max(a, b), 0),
-      ];
+      const [least, most] = [Math.min, Math.max].map((pick) => values.reduce((a, b) => pick(a, b)));
       const { min, max } = this.chart.scales[axis];
-      const shown = factor ? (max - min) / factor : most - least;
+      const shown = factor ? (max - min) / factor : MARGIN * (most - least);
       const middle = factor ? (this.points[this.chosen]?.[axis] ?? (min + max) / 2) : (least + most) / 2;
       Object.assign(this.chart.options.scales[axis], { min: middle - shown / 2, max: middle + shown / 2 });
     }

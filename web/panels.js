@@ -68,9 +68,19 @@ export function showStock(passages) {
   byId("continue").textContent = `Go on: ${count(waiting, "passage")} to embed`;
 }
 
-export function showProgress({ done, total, rate, left }) {
-  byId("progress").value = done / total;
+export function showProgress(label, share, text = "") {
+  byId("working").hidden = false;
+  byId("progress-label").textContent = label;
+  byId("progress").value = share;
+  byId("progress-text").textContent = text;
+}
+
+export function hideProgress() {
+  byId("working").hidden = true;
+}
+
+export function showEmbedding({ done, total, rate, left }) {
   const time = left < 90 ? `${Math.ceil(left)} s` : `${Math.round(left / 60)} min`;
-  byId("progress-text").textContent =
-    `${number(done)} of ${number(total)}, ${rate.toFixed(0)} a second, ${time} left`;
+  const text = `${number(done)} of ${number(total)}, ${rate.toFixed(0)} a second, ${time} left`;
+  showProgress("Embedding", done / total, text);
 }

@@ -105,7 +105,7 @@ function readJsonLines(text, name) {
 function readTable(text, name) {
   const { data, errors } = Papa.parse(text, { header: true, skipEmptyLines: true });
   const broken = errors.find((error) => error.type === "Quotes");
-  if (broken) throw new Unreadable(`${name}: row ${broken.row + 2} has a quote that does not end; mend it`);
+  if (broken) throw new Unreadable(`${name}: row ${broken.row + 1} has a quote that does not end; mend it`);
   return data.map((row, number) => ({ place: `row ${number + 2}`, paragraphs: columns(row) }));
 }
 

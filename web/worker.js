@@ -20,13 +20,15 @@ env.logLevel = LogLevel.ERROR; // it warns of every model type that it does not 
 let extract;
 
 const worker = {
-  // Load the model for "wasm" or "webgpu"; return how many threads it has.
+  // Load the model for "wasm" or "webgpu"; return how many threads it has. Without a number, ONNX Runtime chooses one:
+  // half the cores, four at most, and one where the page is not cross-origin isolated.
   async load(device, threads) {
     const runtime = device === "webgpu" ? "ort-webgpu" : "ort";
     const path = (suffix) => new URL(`vendor/${runtime}.${suffix}`, self.location).href;
     env.backends.onnx.wasm.wasmPaths = { mjs: path("mjs"), wasm: path("wasm") };
-    env.backends.onnx.wasm.numThreads = threads;
+    if (threads) env.backends.onnx.wasm.numThreads = threads;
     extract = await pipeline("feature-extraction", "model", { dtype: "q8", device });
+    return env.backends.onnx.wasm.numThreads;
   },
 
   // Return the vectors of texts in their order, as int8: [texts, dimensions].
