@@ -15,7 +15,9 @@ self.addEventListener("message", (event) => event.waitUntil(self.clients.claim()
 self.addEventListener("fetch", (event) => {
   const url = new URL(event.request.url);
   const name = url.href.split(/[?#]/)[0].slice(self.registration.scope.length) || "index.html";
-  if (url.href.startsWith(self.registration.scope) && FILES[name]) event.respondWith(answer(name));
+  if (!url.href.startsWith(self.registration.scope)) return;
+  if (name === "files.js") event.respondWith(ownList());
+  else if (FILES[name]) event.respondWith(answer(name));
 });
 
 // Fetch what a first visit needs and is not here yet; tell the page how far that is.
@@ -59,6 +61,13 @@ async function answer(name) {
   if (kept) return kept;
   await fetchInto(cache, name);
   return cache.match(keyOf(name));
+}
+
+// The list that this worker works by, which may be older than the host's.
+function ownList() {
+  return new Response(`self.FILES = ${JSON.stringify(FILES)};`, {
+    headers: { ...HEADERS, "Content-Type": "text/javascript" },
+  });
 }
 
 async function forgetOld() {

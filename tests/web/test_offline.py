@@ -16,11 +16,14 @@ POLICY_OF_WORKER = """async () => {
 }"""
 
 
-def logged_urls(path):
-    """Return the addresses in Chromium's network log, and the hosts that it looked up."""
-    log = path.read_text(encoding="utf-8", errors="replace")
-    urls = re.findall(r'"url":"((?:https?|wss?|ftp):[^"]*)"', log)
-    return {urlsplit(url).netloc for url in urls}, set(re.findall(r'"host":"([^"]*)"', log))
+def origins_asked(log):
+    """Return where pages and their workers sent requests to, by Chromium's log of its network.
+
+    Chromium itself asks for updates and the like: such requests have no initiator.
+    """
+    parameters = [event.get("params", {}) for event in json.loads(log.read_text(errors="replace"))["events"]]
+    requests = [(sent["url"], sent["initiator"]) for sent in parameters if {"url", "initiator"} <= sent.keys()]
+    return {urlsplit(url).netloc for url, initiator in requests if initiator != "not an origin"}
 
 
 def test_second_visit_without_a_network(browser):
@@ -57,20 +60,19 @@ def test_nothing_leaves_the_origin(launch, site, tmp_path):
     page.click("#delete")
     wait_for(page, "#status", "deleted")
     browser.close()
-    netlocs, hosts = logged_urls(log)
-    assert netlocs == {urlsplit(site).netloc}
-    assert all(host.startswith(("127.0.0.1", site.rstrip("/"))) for host in hosts), hosts
+    assert origins_asked(log) == {urlsplit(site).netloc}
     assert "stolen" not in log.read_text(errors="replace")
 
 
-def test_the_log_would_show_a_leak(launch, site, tmp_path):
+def test_the_log_would_show_a_leak(launch, tmp_path):
     log = tmp_path / "network.json"
     browser = launch(f"--log-net-log={log}", "--net-log-capture-mode=Everything")
-    page = browser.new_context().new_page()
-    page.goto("data:text/html,<img src='http://leak.invalid/a.png'>")
-    page.wait_for_timeout(500)
-    browser.close()
-    assert "leak.invalid" in logged_urls(log)[0]
+    with serving(headers={}) as url:
+        page = browser.new_context().new_page()
+        page.goto(f"{url}vendor/licenses.txt")  # without the policy
+        page.evaluate("() => fetch('http://leak.invalid/').catch(() => {})")
+        browser.close()
+    assert "leak.invalid" in origins_asked(log)
 
 
 def test_policy_forbids_other_origins(page):

@@ -114,14 +114,17 @@ def test_a_note_is_never_executed_or_loaded(page, tmp_path):
     assert page.locator("main img, main iframe, main script, main a, main svg").count() == 0
 
 
-def test_full_storage_is_one_sentence_and_loses_nothing(browser, site):
+def test_full_storage_is_one_sentence_and_loses_nothing(browser, site, tmp_path):
     with browser.new_context() as context:
-        page = open_page(context, site)
-        paste(page, NOTES)
-        quota = {"origin": site.rstrip("/"), "quotaSize": 1000}
+        page = context.new_page()
+        quota = {"origin": site.rstrip("/"), "quotaSize": 30_000_000}  # 27 MB are the page's own
         context.new_cdp_session(page).send("Storage.overrideQuotaForOrigin", quota)
-        page.fill("#pasted", "\n".join(f"line {i} " + "word " * 100 for i in range(100)))
-        page.click("#add")
+        page.goto(site)
+        wait_for(page, "#status", "Ready.")
+        paste(page, NOTES)
+        path = tmp_path / "large.txt"
+        path.write_text("\n".join(f"line {i} " + "word " * 110 for i in range(12_000)))
+        page.set_input_files("#files", path)
         wait_for(page, "#error", "The browser's storage is full; delete texts here, or free space")
         assert [passage["text"] for passage in stored(page)] == NOTES
         assert search(page, "pets resting")[0] in NOTES[:2]

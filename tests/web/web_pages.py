@@ -17,7 +17,7 @@ from asterisk import web
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 END = re.compile(r"Ready\.|Nothing new\.")
-PATIENCE_MS = 120_000  # a busy machine takes long to load the model
+PATIENCE_MS = 60_000  # a busy machine takes long to load the model
 NOTES = [
     "A cat sat on the mat.",
     "A kitten sat on the rug.",
