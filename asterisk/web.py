@@ -1,7 +1,7 @@
 """The files of the page in `web/`: what is served by `make web`, in the tests, and from a static Space.
 
-The page has no build step. Its libraries are those of `npm ci` in `web/`; they are served under `vendor/`, so that the
-browser loads nothing from another place.
+The page has no build step. Its libraries are those of `npm ci` in `web/`; they are served under `vendor/`, so that
+the browser loads nothing from another place.
 """
 
 import hashlib
@@ -37,20 +37,25 @@ VENDORED = {
 }
 # Fetched when a visitor asks for them, not with the first visit.
 ON_DEMAND = ("vendor/ort-webgpu.mjs", "vendor/ort-webgpu.wasm")
-# A static Space sends these three at most, so the policy also stands in index.html, and the page's service worker adds
-# all four to what it serves: a worker takes the policy of its own script's response.
+# A static Space sends these three at most, so the policy also stands in index.html, and the page's service worker
+# adds all four to what it serves: a worker takes the policy of its own script's response.
 ISOLATION = {
     "Cross-Origin-Embedder-Policy": "require-corp",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 POLICY = (
-    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "worker-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'"
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; worker-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'"
 )
 HEADERS = ISOLATION | {"Content-Security-Policy": POLICY}
 SUFFIXES = (".css", ".html", ".js", ".png", ".svg", ".webmanifest")
-TYPES = {".mjs": "text/javascript", ".js": "text/javascript", ".wasm": "application/wasm", ".onnx": "application/octet-stream"}
+TYPES = {
+    ".mjs": "text/javascript",
+    ".js": "text/javascript",
+    ".wasm": "application/wasm",
+    ".onnx": "application/octet-stream",
+}
 
 Files = dict[str, Path | bytes]
 
@@ -58,8 +63,8 @@ Files = dict[str, Path | bytes]
 def site_files(model: Path) -> Files:
     """Return the files of the page by their paths below its address.
 
-    `files.js` lists them with size and hash. The service worker reads it: another hash makes a browser fetch a file
-    again.
+    `files.js` lists them with size and hash. The service worker reads it: another hash makes a browser fetch a
+    file again.
 
     Raises:
         InputError: If the libraries are not installed, or the model lacks a file.
@@ -87,9 +92,13 @@ def entry(name: str, content: Path | bytes) -> dict[str, str | int | bool]:
 def licenses(modules: Path) -> bytes:
     """Join the licences of the libraries that are served."""
     texts = []
-    for package in sorted({source.rpartition("/dist/")[0] or source.split("/")[0] for source in VENDORED.values()}):
+    for package in sorted(
+        {source.rpartition("/dist/")[0] or source.split("/")[0] for source in VENDORED.values()}
+    ):
+        facts = json.loads((modules / package / "package.json").read_text(encoding="utf-8"))
+        texts.append(f"{package} {facts['version']}: {facts['license']}, {facts['repository']}")
         for file in sorted((modules / package).glob("[Ll][Ii][Cc][Ee][Nn][Ss][Ee]*")):
-            texts.append(f"{package}\n\n{file.read_text(encoding='utf-8')}")
+            texts.append(file.read_text(encoding="utf-8"))
     return "\n\n".join(texts).encode()
 
 
@@ -107,7 +116,9 @@ def serve(model: Path, port: int, headers: Mapping[str, str] = HEADERS) -> Threa
         def do_GET(self) -> None:
             name = unquote(urlsplit(self.path).path).lstrip("/") or "index.html"
             content = site_files(model).get(name)
-            data = content if isinstance(content, bytes) else content.read_bytes() if content else b"no such file\n"
+            data = (
+                content if isinstance(content, bytes) else content.read_bytes() if content else b"no such file\n"
+            )
             self.send_response(HTTPStatus.OK if content else HTTPStatus.NOT_FOUND)
             suffix = Path(name).suffix
             kind = TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "text/plain"

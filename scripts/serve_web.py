@@ -18,7 +18,9 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("model", type=Path, nargs="?", default=Path("release/asterisk"), help="model directory")
-    parser.add_argument("--port", type=int, default=8080, help="port on the loopback interface; 0 takes a free one")
+    parser.add_argument(
+        "--port", type=int, default=8080, help="port on the loopback interface; 0 takes a free one"
+    )
     return parser.parse_args()
 
 

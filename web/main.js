@@ -40,7 +40,7 @@ const say = (text) => {
 };
 
 function complain(error) {
-  hideProgress();
+  end();
   const full = error.name === "QuotaExceededError" || error.inner?.name === "QuotaExceededError";
   byId("error").textContent = full
     ? "The browser's storage is full; delete texts here, or free space on the device, and add the rest again."
@@ -133,6 +133,19 @@ async function embed() {
 // Groups and map
 
 let grouping = 0;
+let step = ""; // what runs now; the progress of what ran before may still arrive
+
+function begin(label, turn) {
+  step = label;
+  say(`${label}.`);
+  return proxy((share) => step === label && turn === grouping && showProgress(label, share));
+}
+
+function end() {
+  step = "";
+  hideProgress();
+}
+
 async function group(ending) {
   const turn = ++grouping; // a later call makes this one's result old
   const rows = passages.filter(({ vector }) => vector);
@@ -145,24 +158,20 @@ async function group(ending) {
   rows.forEach(({ vector }, row) => {
     vectors.set(vector, row * size);
   });
-  say("Grouping.");
-  const percent = (share) => turn === grouping && showProgress("Grouping", share);
-  const { links, neighbours } = await current.group(vectors, size, FLOOR, proxy(percent));
+  const { links, neighbours } = await current.group(vectors, size, FLOOR, begin("Grouping", turn));
   if (turn !== grouping) return;
   showDerived(rows, { ids: rows.map(({ id }) => id), links });
   const places = rows.length < FEWEST_ON_MAP ? undefined : await project(neighbours, turn);
   if (turn !== grouping) return;
   showDerived(rows, { ...derived, places });
-  hideProgress();
+  end();
   await putDerived(derived);
   say(ending);
 }
 
 async function project(neighbours, turn) {
   const projection = new Worker("projection.js");
-  say("Drawing the map.");
-  const drawing = (share) => turn === grouping && showProgress("Drawing", share);
-  const places = await wrap(projection).project(neighbours, proxy(drawing));
+  const places = await wrap(projection).project(neighbours, begin("Drawing the map", turn));
   projection.terminate();
   return places;
 }
@@ -207,14 +216,12 @@ async function search() {
   await ready;
   const vector = await current.embed([query]);
   if (turn !== searching) return; // more has been typed
-  const start = performance.now();
   const found = nearest(vector, passages, RESULTS);
   showResults(found);
   byId("found").textContent =
     `The ${count(found.length, "nearest passage")} of ${count(passages.length, "passage")}.`;
   const rows = new Map(embedded.map((passage, row) => [passage, row]));
   map?.ring(found.map(({ passage }) => rows.get(passage)).filter((row) => row !== undefined));
-  performance.measure("search", { start });
 }
 
 // Save and delete
@@ -235,7 +242,7 @@ async function remove() {
   await deleteAll();
   const deleted = passages.length;
   grouping++;
-  hideProgress();
+  end();
   passages = [];
   showDerived([], undefined);
   showStock(passages);

@@ -1,7 +1,7 @@
 """A stand-in for the Hugging Face Hub on loopback: the real client pushes to it and loads from it, offline.
 
-It speaks the part of the HTTP API that `huggingface_hub` uses for models, asks for every file inside the commit
-(the Hub takes large ones aside), and keeps all in memory.
+It speaks the part of the HTTP API that `huggingface_hub` uses for models and Spaces, asks for every file inside
+the commit (the Hub takes large ones aside), and keeps all in memory.
 """
 
 import base64
@@ -14,14 +14,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 REPO = r"(?P<repo>[^/]+/[^/]+)"
+KIND = "(?:models|spaces)"
 ROUTES = {
     "POST /api/validate-yaml": "validate_model_card",
     "POST /api/repos/create": "create_repo",
-    rf"POST /api/models/{REPO}/branch/(?P<branch>[^/]+)": "create_branch",
-    rf"POST /api/models/{REPO}/preupload/(?P<revision>[^/]+)": "preupload",
-    rf"POST /api/models/{REPO}/commit/(?P<branch>[^/]+)": "commit",
-    rf"GET /api/models/{REPO}(?:/revision/(?P<revision>[^/]+))?": "model_info",
-    rf"GET /api/models/{REPO}/tree/(?P<revision>[^/]+)": "list_tree",
+    rf"POST /api/{KIND}/{REPO}/branch/(?P<branch>[^/]+)": "create_branch",
+    rf"POST /api/{KIND}/{REPO}/preupload/(?P<revision>[^/]+)": "preupload",
+    rf"POST /api/{KIND}/{REPO}/commit/(?P<branch>[^/]+)": "commit",
+    rf"GET /api/{KIND}/{REPO}(?:/revision/(?P<revision>[^/]+))?": "model_info",
+    rf"GET /api/{KIND}/{REPO}/tree/(?P<revision>[^/]+)": "list_tree",
     rf"(?:GET|HEAD) /{REPO}/resolve/(?P<revision>[^/]+)/(?P<path>.+)": "resolve",
 }
 

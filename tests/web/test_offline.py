@@ -10,6 +10,7 @@ from web_pages import NOTES, add_files, open_page, paste, search, serving, store
 
 pytestmark = pytest.mark.slow
 
+FETCH_ELSEWHERE = "() => fetch('http://192.0.2.1/').then(() => 'fetched', () => 'refused')"
 POLICY_OF_WORKER = """async () => {
     const response = await fetch("worker.js");
     return response.headers.get("Content-Security-Policy");
@@ -50,7 +51,9 @@ def test_nothing_leaves_the_origin(launch, site, tmp_path):
     log = tmp_path / "network.json"
     browser = launch(f"--log-net-log={log}", "--net-log-capture-mode=Everything")
     page = open_page(browser.new_context(), site)
-    add_files(page, tmp_path, {"note.md": HOSTILE, "note.html": HOSTILE.replace("/stolen", "http://192.0.2.1/stolen")})
+    add_files(
+        page, tmp_path, {"note.md": HOSTILE, "note.html": HOSTILE.replace("/stolen", "http://192.0.2.1/stolen")}
+    )
     paste(page, NOTES)
     search(page, "pets resting")
     page.focus("#canvas-box")
@@ -76,7 +79,7 @@ def test_the_log_would_show_a_leak(launch, tmp_path):
 
 
 def test_policy_forbids_other_origins(page):
-    assert page.evaluate("() => fetch('http://192.0.2.1/').then(() => 'fetched', () => 'refused')") == "refused"
+    assert page.evaluate(FETCH_ELSEWHERE) == "refused"
     assert "default-src 'none'" in page.evaluate(POLICY_OF_WORKER)
     assert page.evaluate("() => crossOriginIsolated")
 
@@ -87,7 +90,9 @@ def test_host_that_sends_no_headers(browser):
         assert not page.evaluate("() => crossOriginIsolated")
         assert "threads need a page that is cross-origin isolated" in page.inner_text("#device-runtime")
         assert "default-src 'none'" in page.evaluate(POLICY_OF_WORKER), "the service worker adds it"
-        assert page.evaluate("() => fetch('http://192.0.2.1/').then(() => 'fetched', () => 'refused')") == "refused"
+        assert (
+            page.evaluate("() => fetch('http://192.0.2.1/').then(() => 'fetched', () => 'refused')") == "refused"
+        )
         page.reload()
         wait_for(page, "#status", "Ready.")
         assert page.evaluate("() => crossOriginIsolated"), "the service worker adds these headers, too"

@@ -1,7 +1,7 @@
-"""What is taken from each kind of file, what is refused and how, and that nothing of a note is executed or loaded."""
+"""What is taken from each kind of file, what is refused and how; nothing of a note is executed or loaded."""
 
 import pytest
-from web_pages import NOTES, add_files, open_page, paste, search, stored, wait_for
+from web_pages import NOTES, add_files, paste, search, stored, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +35,8 @@ HOSTILE = """
 <img src="/stolen.png" onerror="window.executed = 'onerror'">
 <svg onload="window.executed = 'onload'"><image href="/stolen.svg"></image></svg>
 <iframe src="/stolen.html" srcdoc="<script>parent.executed = 'srcdoc'</script>"></iframe>
-<link rel="stylesheet" href="/stolen.css"><style>@import "/stolen.css"; body { background: url(/stolen.gif) }</style>
+<link rel="stylesheet" href="/stolen.css">
+<style>@import "/stolen.css"; body { background: url(/stolen.gif) }</style>
 <video src="/stolen.mp4" poster="/stolen.jpg"></video><meta http-equiv="refresh" content="0; url=/stolen">
 <a href="javascript:window.executed = 'link'">a harmless link</a> ![image](/stolen.webp)
 <p onmouseover="window.executed = 'mouse'">The words <b>of</b> the note</p>
@@ -71,7 +72,11 @@ def test_long_text_is_cut_behind_sentences(page):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("photo.txt", b"\x89PNG\r\n\x1a\n\0\0\0", "photo.txt: not text in UTF-8; save it as that, or leave it out if"),
+        (
+            "photo.txt",
+            b"\x89PNG\r\n\x1a\n\0\0\0",
+            "photo.txt: not text in UTF-8; save it as that, or leave it",
+        ),
         ("latin.md", "naïve".encode("latin-1"), "latin.md: not text in UTF-8"),
         ("song.mp3", b"ID3", "song.mp3: not a kind of file that this page reads"),
         ("bad.jsonl", '{"text": "fine"}\n{"text": ', "bad.jsonl: row 2 is not JSON"),

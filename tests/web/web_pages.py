@@ -1,4 +1,4 @@
-"""The page of `web/` in Debian's Chromium, without a window, driven by Playwright; the files come from a local server.
+"""The page of `web/` in Debian's Chromium, without a window, driven by Playwright.
 
 The page's Content-Security-Policy also forbids Playwright to evaluate strings, hence the functions.
 """
@@ -67,7 +67,7 @@ def paste(page, texts):
 
 
 def add_files(page, directory, files):
-    """Write files, given by name and content, and add them; wait until what can be read is embedded and grouped."""
+    """Write files, given by name and content, and add them; wait until what can be read is grouped."""
     paths = []
     for name, content in files.items():
         path = Path(directory, name)
