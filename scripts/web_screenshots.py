@@ -8,20 +8,20 @@ One is as on a desktop, one as on a phone, one dark.
 import argparse
 import io
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from asterisk.errors import run
-from asterisk.evaluation.browser import browser_context, wait_for
+from asterisk.evaluation.browser import add_files, browser_context, wait_for
 
-PICTURES = {
+PICTURES: dict[str, dict[str, Any]] = {
     "desktop": {"viewport": {"width": 1280, "height": 1000}},
     "dark": {"viewport": {"width": 1280, "height": 1000}, "color_scheme": "dark"},
     "phone": {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True},
 }
 TEXTS = ("README.md", "CONTRIBUTING.md", "docs/*.md", "docs/notes/*/*.md", "results/*.md")
 QUERY = "how do I make the model smaller"
-COLOURS = 128
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -43,18 +43,15 @@ def main() -> None:
             page = context.new_page()
             page.goto(url)
             wait_for(page, "#status", "Ready.")
-            page.set_input_files("#files", files)
-            wait_for(page, "#status", "Drawing")
-            wait_for(page, "#status", "Ready.")
+            add_files(page, files)
             page.fill("#threshold", "0.6")
             page.fill("#query", QUERY)
             wait_for(page, "#found", "nearest")
             page.focus("#canvas-box")
             page.keyboard.press("ArrowRight")
             page.evaluate("() => { document.activeElement.blur(); scrollTo(0, 0); }")
-            picture = Image.open(io.BytesIO(page.screenshot()))
+            picture: Image.Image = Image.open(io.BytesIO(page.screenshot()))
             if name == "phone":
-                page.locator("#grouping").scroll_into_view_if_needed()
                 page.evaluate("() => document.getElementById('grouping').scrollIntoView()")
                 below = Image.open(io.BytesIO(page.screenshot()))
                 both = Image.new("RGB", (picture.width + below.width + 16, picture.height), "#808080")
@@ -62,7 +59,7 @@ def main() -> None:
                 both.paste(below, (picture.width + 16, 0))
                 picture = both
             path = arguments.output / f"browser_{name}.png"
-            picture.convert("RGB").quantize(COLOURS).save(path, optimize=True)
+            picture.convert("RGB").save(path, optimize=True)
             print(f"{path.stat().st_size / 1e3:.0f} kB  {path}")
 
 

@@ -56,8 +56,8 @@ export class PassageMap {
       layer(alone, colour("--group-none"), 2),
       layer(grouped, colour("--group-rest"), 2.5),
       ...coloured.map((rows, rank) => layer(rows, groupColour(rank), 3)).reverse(),
-      { ...layer([], "transparent", 7), borderWidth: 2, borderColor: colour("--ink"), pointHitRadius: 0 },
-      { ...layer([], "transparent", 9), borderWidth: 3, borderColor: colour("--accent"), pointHitRadius: 0 },
+      { ...layer([], "transparent", 7), borderWidth: 2, borderColor: colour("--ring"), pointHitRadius: 0 },
+      { ...layer([], "transparent", 9), borderWidth: 3, borderColor: colour("--chosen"), pointHitRadius: 0 },
     ];
     this.zoom(0);
   }

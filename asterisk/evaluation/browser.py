@@ -40,6 +40,13 @@ def browser_context(model: Path, **options: Any) -> Iterator[tuple["BrowserConte
         server.shutdown()
 
 
+def add_files(page: "Page", files: list[Path]) -> None:
+    """Add files; wait until they are embedded, grouped and on the map."""
+    page.evaluate("() => { document.getElementById('status').textContent = ''; }")
+    page.set_input_files("#files", files)
+    wait_for(page, "#status", "Ready.")
+
+
 def wait_for(page: "Page", selector: str, text: str) -> None:
     """Wait until an element has a text."""
     from playwright.sync_api import expect
