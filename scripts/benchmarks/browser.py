@@ -101,6 +101,94 @@ def novel(lines: Iterator[str], words: int) -> str:
     while words > 0 and (line := next(lines, "")):
         taken.append(line)
         words -= len(line.split())
+    return "\n\n".join(" ".join(taken[start : start + PARAGRAPH]) for start in range(0, len(taken), PARAGRAPH))
+
+
+def passages(lines: Iterator[str]) -> Iterator[str]:
+    """Yield neighbouring lines, joined to passages."""
+    text = ""
+    for line in lines:
+        if text and len(text) + len(line) > CHARACTERS:
+            yield text
+            text = ""
+        text = f"{text} {line}".strip()[:CHARACTERS]
+
+
+def add(page: Any, file: Path) -> dict[str, float]:
+    """Add a file; return the seconds of each step, and the longest time in ms that the page could not answer."""
+    page.evaluate("() => { window.messages = []; window.busy = []; window.started = performance.now(); }")
+    add_files(page, [file])
+    started, messages, busy = page.evaluate("() => [window.started, window.messages, window.busy]")
+    at = {text.partition(" ")[0].rstrip("."): moment for moment, text in messages}
+    names = ("Embedding", "Grouping", "Drawing", "Ready")
+    steps = {name.lower(): (at[after] - at[name]) / 1000 for name, after in itertools.pairwise(names)}
+    longest = max((duration for _, duration in busy), default=0.0)
+    return {"reading": (at["Embedding"] - started) / 1000, **steps, "longest_busy_ms": longest}
+
+
+def visit(context: Any, url: str) -> tuple[Any, float]:
+    """Open the page; return it and the seconds until it was ready."""
+    start = time.perf_counter()
+    page = context.new_page()
+    page.goto(url)
+    wait_for(page, "#status", "Ready.")
+    return page, time.perf_counter() - start
+
+
+def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    """Do what a visitor does, twice, and time it.
+
+    Raises:
+        InputError: If the text is too short.
+    """
+    lines = sentences(arguments.text)
+    book = novel(lines, arguments.words)
+    (scratch / "novel.txt").write_text(book, encoding="utf-8")
+    rows = list(itertools.islice(passages(lines), arguments.passages))
+    if len(rows) < arguments.passages:
+        raise InputError(
+            f"--text {arguments.text}: too short for {arguments.passages:,} passages behind the novel"
+        )
+    (scratch / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    figures: dict[str, Any] = {"words": len(book.split())}
+    with browser_context(arguments.model) as (context, url):
+        figures["browser"] = f"Chromium {context.browser.version}" if context.browser else ""
+        context.add_init_script(RECORDER)
+        page, figures["first_visit_s"] = visit(context, url)
+        figures["downloaded"] = page.inner_text("#device-bytes").partition(" of ")[0]
+        figures["threads"] = {
+            threads: page.evaluate(SPEED, [rows[:128], threads]) for threads in arguments.threads
+        }
+        figures["novel"] = add(page, scratch / "novel.txt")
+        figures["novel_passages"] = page.inner_text("#delete").split()[1]
+        page.click("#delete")
+        wait_for(page, "#status", "deleted")
+        figures["many"] = add(page, scratch / "rows.jsonl")
+        figures["many_passages"] = page.inner_text("#delete").split()[1]
+        figures["search_ms"] = statistics.median(page.evaluate(TYPE, query) for query in QUERIES)
+        thresholds = [f"{0.5 + 0.02 * step:.2f}" for step in range(20)]
+        figures["slider_ms"] = statistics.median(page.evaluate(SLIDE, threshold) for threshold in thresholds)
+        figures["point_ms"] = statistics.median(page.evaluate(POINT) for _ in range(20))
+        used = page.evaluate("() => navigator.storage.estimate()")
+        figures["stored_mb"] = used["usageDetails"]["indexedDB"] / 1e6
+        page.close()
+        page, figures["second_visit_s"] = visit(context, url)
+    return figures
+
+
+def lay_out(figures: dict[str, Any]) -> str:
+    """Write the figures as Markdown."""
+    table = []
+    for key, name in (("novel", f"a novel of {figures['words']:,} words"), ("many", "many passages")):
+        steps = [f"{figures[key][step]:.1f}" for step in ("reading", "embedding", "grouping", "drawing")]
+        pause = figures[key]["longest_busy_ms"]
+        table.append([name, figures[f"{key}_passages"], *steps, f"{pause:.0f}" if pause else "under 50"])
+    speeds = [
+        [threads, f"{speed['sentence']:.1f}", f"{speed['passages']:.0f}"]
+        for threads, speed in figures["threads"].items()
+    ]
+    many = figures["many_passages"]
+    header = ["seconds", "passages", "reading", "embedding", "grouping", "map", "longest pause, ms"]
     first = (
         f"A first visit downloads {figures['downloaded']} and is ready after {figures['first_visit_s']:.1f} s, from a "
         f"server on the same machine; the second visit, with {many} passages, after "
