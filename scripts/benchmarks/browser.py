@@ -2,8 +2,8 @@
 
     python scripts/benchmarks/browser.py --text standard_ebooks.txt.gz
 
-The text is a file with a sentence a line. Its beginning is the novel, with a blank line after every fifth sentence;
-what follows makes the many passages, a row of JSONL each.
+The text is a file with a sentence a line. Its beginning is the novel, with a blank line after every fifth sentence.
+What follows makes the many passages, a row of JSONL each.
 """
 
 import argparse
@@ -190,15 +190,15 @@ def lay_out(figures: dict[str, Any]) -> str:
     many = figures["many_passages"]
     header = ["seconds", "passages", "reading", "embedding", "grouping", "map", "longest pause, ms"]
     first = (
-        f"A first visit downloads {figures['downloaded']} and is ready after {figures['first_visit_s']:.1f} s, from a "
-        f"server on the same machine; the second visit, with {many} passages, after "
+        f"A first visit downloads {figures['downloaded']} and is ready after {figures['first_visit_s']:.1f} s, "
+        f"from a server on the same machine. The second visit, with {many} passages, is ready after "
         f"{figures['second_visit_s']:.1f} s. The passages take {figures['stored_mb']:.1f} MB."
     )
     fluid = (
         "The longest pause is the longest time that the page did not answer to keys and pointer. With "
-        f"{many} passages, medians from the event to the painted page: {figures['search_ms']:.0f} ms from a keystroke "
-        f"to the passages found, {figures['slider_ms']:.0f} ms from a move of the slider to other groups and colours, "
-        f"{figures['point_ms']:.0f} ms to the next dot of the map."
+        f"{many} passages, medians from the event to the painted page: {figures['search_ms']:.0f} ms from a "
+        f"keystroke to the passages found, {figures['slider_ms']:.0f} ms from a move of the slider to other "
+        f"groups and colours, {figures['point_ms']:.0f} ms to the next dot of the map."
     )
     speed = markdown_table(["threads", "a sentence, ms", "passages a second"], speeds)
     return "\n\n".join([first, markdown_table(header, table), fluid, speed])

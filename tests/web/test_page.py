@@ -135,3 +135,17 @@ def test_stopped_work_goes_on_after_a_reload(browser, site):
         wait_for(page, "#status", "Ready.")
         assert all(passage["vector"] for passage in stored(page))
         assert page.is_hidden("#continue")
+
+
+def test_graphics_processor_is_used_only_if_it_is_faster_and_equal(launch, site):
+    browser = launch("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan")
+    page = open_page(browser.new_context(), site)
+    if not page.is_visible("#graphics"):
+        pytest.skip("this Chromium has no WebGPU")
+    page.click("#graphics")
+    wait_for(page, "#status", "The graphics processor takes")
+    used = "is used from now on" in page.inner_text("#status")
+    assert ("WebGPU" in page.inner_text("#device-runtime")) == used
+    paste(page, NOTES)
+    assert search(page, "pets resting")[0] in NOTES[:2]
+    browser.close()

@@ -63,6 +63,20 @@ def test_folder_without_its_hidden_files(page, tmp_path):
     wait_for(page, "#status", "Ready.")
 
 
+def test_dropped_folder(page, tmp_path):
+    for name in ("notes/a.md", "notes/deep/b.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"text of {path.name}")
+    session = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(tmp_path / "notes")], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": kind, "x": 100, "y": 100, "data": data})
+    wait_for(page, "#delete", "Delete 2 passages of 2 sources")
+    assert {passage["source"] for passage in stored(page)} == {"notes/a.md", "notes/deep/b.txt"}
+    wait_for(page, "#status", "Ready.")
+
+
 def test_long_text_is_cut_behind_sentences(page):
     paste(page, [" ".join(f"The heron waits by the mill, and nobody counts {i} hours." for i in range(40))])
     texts = [passage["text"] for passage in stored(page)]
