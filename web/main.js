@@ -17,17 +17,21 @@ import {
   showResults,
   showStock,
 } from "./panels.js";
-import { droppedFiles, readFile, readPasted } from "./reading.js";
+import { droppedFiles, readFile, readPasted, Unreadable } from "./reading.js";
 import { addPassages, allPassages, deleteAll, getDerived, putDerived } from "./store.js";
 import { nearest } from "./vectors.js";
 import { proxy, wrap } from "./vendor/comlink.mjs";
 
 const RESULTS = 20;
 const FEWEST_ON_MAP = 5;
+const ADDED_AT_ONCE = 1000;
 const FLOOR = Number(byId("threshold").min);
 const modelHash = self.FILES["model/onnx/model_quantized.onnx"].hash;
 
+const keyOf = ({ source, text }) => `${source}\n${text}`;
+
 let passages = [];
+let known = new Set(); // their keys: a text of a file is kept once
 let embedded = []; // those of them that are grouped: a row of a group or of the map is a place in this list
 let groups = [];
 let derived; // { ids, links, places }
@@ -58,6 +62,7 @@ ready.catch(complain);
 
 async function start() {
   passages = await allPassages();
+  known = new Set(passages.map(keyOf));
   for (const passage of passages) if (passage.model !== modelHash) delete passage.vector;
   showStock(passages);
   say("Loading the model.");
@@ -66,44 +71,61 @@ async function start() {
   });
   byId("device-offline").textContent = offline ? "works" : "does not work in this browser or window";
   if (byId("device-bytes").textContent === "0 MB") byId("device-bytes").textContent = "0 MB: all was here already";
-  await useModel(await openModel());
+  useModel(await openModel());
   say("Ready.");
   byId("graphics").hidden = !(await hasGraphics());
   await restoreGroups();
 }
 
 let current;
-async function useModel(opened) {
+function useModel(opened) {
   current = opened.model;
   byId("device-runtime").textContent = describe(opened);
-  byId("device-sentence").textContent = `${(await timeSentence(current)).toFixed(1)} ms`;
+  timeSentence(current)
+    .then((time) => {
+      byId("device-sentence").textContent = `${time.toFixed(1)} ms`;
+    })
+    .catch(complain);
 }
 
 // Adding and embedding
 
 async function add(read) {
-  const known = new Set(passages.map(({ source, text }) => `${source}\n${text}`));
-  const added = read.filter(
-    ({ source, text }) => !known.has(`${source}\n${text}`) && known.add(`${source}\n${text}`),
-  );
-  await addPassages(added);
-  passages.push(...added);
+  const added = read.filter((passage) => {
+    const isNew = !known.has(keyOf(passage));
+    known.add(keyOf(passage));
+    return isNew;
+  });
+  try {
+    await addPassages(added);
+  } catch (error) {
+    for (const passage of added) known.delete(keyOf(passage));
+    throw error;
+  }
+  passages = passages.concat(added);
   navigator.storage?.persist?.();
   showStock(passages);
 }
 
 async function addFiles(files) {
   byId("error").textContent = "";
+  const visible = files.filter(({ name }) => !/(^|\/)\./.test(name));
+  say(`Reading ${count(visible.length, "file")}.`);
   const complaints = [];
-  for (const { file, name } of files.filter((file) => !/(^|\/)\./.test(file.name))) {
-    say(`Reading ${name}.`);
+  let read = [];
+  for (const { file, name } of visible) {
     try {
-      await add(await readFile(file, name));
+      read = read.concat(await readFile(file, name));
     } catch (error) {
-      if (error.name === "QuotaExceededError") throw error;
+      if (!(error instanceof Unreadable)) throw error;
       complaints.push(error.message);
     }
+    if (read.length > ADDED_AT_ONCE) {
+      await add(read);
+      read = [];
+    }
   }
+  await add(read);
   const [first, ...others] = complaints;
   if (first)
     byId("error").textContent = others.length ? `${first} (and ${count(others.length, "other file")})` : first;
@@ -244,6 +266,7 @@ async function remove() {
   grouping++;
   end();
   passages = [];
+  known.clear();
   showDerived([], undefined);
   showStock(passages);
   byId("map-text").textContent = "";
@@ -290,7 +313,7 @@ byId("graphics").addEventListener("click", () =>
     byId("graphics").hidden = true;
     say("Trying the graphics processor.");
     const { opened, report } = await tryGraphics(current);
-    if (opened) await useModel(opened);
+    if (opened) useModel(opened);
     say(report);
   }),
 );

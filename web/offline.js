@@ -6,8 +6,8 @@ export async function keepOffline(onBytes) {
   navigator.serviceWorker.addEventListener("message", (event) => onBytes(event.data));
   try {
     const registration = await navigator.serviceWorker.register("sw.js", { updateViaCache: "none" });
-    const starting = registration.installing ?? registration.waiting;
-    await Promise.race([navigator.serviceWorker.ready, failed(starting)]);
+    const first = !registration.active && (registration.installing ?? registration.waiting);
+    await Promise.race([navigator.serviceWorker.ready, ...(first ? [failed(first)] : [])]);
     if (!navigator.serviceWorker.controller) {
       const controlled = new Promise((resolve) => {
         navigator.serviceWorker.addEventListener("controllerchange", resolve, { once: true });
@@ -23,7 +23,7 @@ export async function keepOffline(onBytes) {
 
 function failed(worker) {
   return new Promise((_, reject) => {
-    worker?.addEventListener("statechange", () => {
+    worker.addEventListener("statechange", () => {
       if (worker.state === "redundant") reject(new Error("the service worker was not installed"));
     });
   });

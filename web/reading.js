@@ -36,7 +36,7 @@ const READERS = {
 
 export async function readFile(file, name) {
   const reader = READERS[name.split(".").pop().toLowerCase()];
-  if (!reader) throw new Unreadable(`${name}: not a kind of file that this page reads`);
+  if (!reader) throw new Unreadable(`${name}: not a kind of file that this page reads; left out`);
   if (file.size > LARGEST) {
     throw new Unreadable(
       `${name}: ${Math.round(file.size / 1e6)} MB, and at most ${LARGEST / 1e6} are read; split it`,

@@ -2,8 +2,8 @@
 
     python scripts/benchmarks/browser.py --text standard_ebooks.txt.gz
 
-The text is a file with a sentence a line. Its beginning is the novel, with a blank line after every fifth sentence.
-What follows makes the many passages, a row of JSONL each.
+The text is a file with a sentence a line. Its beginning is the novel, with a blank line after every fifth
+sentence. What follows makes the many passages, a row of JSONL each.
 """
 
 import argparse
