@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+NODE := web/node_modules/.package-lock.json
 # On several GPUs or machines: make train LAUNCH=".venv/bin/accelerate launch --multi_gpu"
 LAUNCH ?= $(BIN)/python
 
@@ -32,7 +33,7 @@ PIPELINE := data teacher train export evaluate demo search report
 
 .DEFAULT_GOAL := help
 .PHONY: install data teacher train export evaluate results benchmark figures demo search report all quickstart push test test-fast \
-	test-next lint clean help
+	test-next lint web space clean help
 
 # An interrupted installation leaves no stamp and is done again.
 install: $(VENV)/.installed ## make the virtual environment with the pinned dependencies
@@ -107,17 +108,21 @@ all quickstart: install
 push: install ## commit MODEL to the Hub: make push REPO=user/asterisk
 	$(BIN)/python scripts/push_to_hub.py $(MODEL) --repo_id $(REPO) --results $(RESULTS)
 
-test: install $(VENV)/node ## run the tests
+test: install $(NODE) ## run the tests
 	$(BIN)/python -m pytest
 
 test-fast: install ## run the tests that take seconds: under two minutes
 	$(BIN)/python -m pytest -m "not slow"
 
-# transformers.js, for one test; without npm that test is skipped.
-$(VENV)/node: | install
-	@if command -v npm > /dev/null; then \
-		npm install --silent --ignore-scripts --no-audit --no-fund --prefix $@ @huggingface/transformers@4.3.1; \
-	fi
+# The libraries of the page, transformers.js among them; without npm the tests that need them are skipped.
+$(NODE): web/package-lock.json
+	@if command -v npm > /dev/null; then npm ci --silent --ignore-scripts --no-audit --no-fund --prefix web; fi
+
+web: install $(NODE) ## serve the page that searches and groups in the browser
+	$(BIN)/python scripts/serve_web.py $(MODEL)
+
+space: install $(NODE) ## commit that page to the Hub as a static Space: make space REPO=user/asterisk-search
+	$(BIN)/python scripts/push_to_hub.py $(MODEL) --space --repo_id $(REPO)
 
 # Holds what the extra `train` takes at its newest; the extra `export` stays with transformers 4.57.
 .venv-next/.installed: pyproject.toml scripts/constraints-next.txt
@@ -126,15 +131,16 @@ $(VENV)/node: | install
 	.venv-next/bin/pip install --quiet -c scripts/constraints-next.txt -e ".[train]" pytest
 	touch $@
 
-test-next: install $(VENV)/node .venv-next/.installed ## train with transformers 5, export with 4.57, load with both
+test-next: install $(NODE) .venv-next/.installed ## train with transformers 5, export with 4.57, load with both
 	NEXT_PYTHON=.venv-next/bin/python $(BIN)/python -m pytest tests/test_next_versions.py -s
 	.venv-next/bin/python -m pytest --noconftest tests/test_modeling_contract.py
 
 # Two pages show what commands print; cosines differ in a digit between processors.
-lint: install ## check style and types of the code
+lint: install $(NODE) ## check style and types of the code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	if [ -e $(NODE) ]; then cd web && npx biome ci; fi
 	$(BIN)/cog -I docs --check --diff README.md $(filter-out docs/search.md docs/dedupe.md,$(wildcard docs/*.md))
 
 clean: ## remove what the pipeline made; the virtual environment stays

@@ -162,6 +162,15 @@ def fine_tuning() -> str:
     return f"{table}\n\n{textwrap.fill(notes, WIDTH)}\n"
 
 
+def browser() -> str:
+    """Return what scripts/benchmarks/browser.py has written: its tables, the text around them, and where."""
+    text = (RESULTS / "browser.md").read_text(encoding="utf-8")
+    _, first, table, fluid, speeds, _ = text.split("\n\n")
+    run = read_json(RESULTS / "browser.json")["run"]
+    machine = f"{run['browser']}, {run['cores']} cores ({run['cpu']}), load {run['load_average']}, {run['date']}."
+    return "\n\n".join([textwrap.fill(first, WIDTH), table, textwrap.fill(fluid, WIDTH), speeds, machine]) + "\n"
+
+
 def variables() -> str:
     """Lay out the variables of the Makefile with their defaults."""
     makefile = Path("Makefile").read_text(encoding="utf-8")

@@ -2,12 +2,13 @@
 
     python scripts/push_to_hub.py build/model --repo_id user/asterisk --dry_run
     python scripts/push_to_hub.py build/asterisk --repo_id user/asterisk --to release/asterisk
+    python scripts/push_to_hub.py --space --repo_id user/asterisk-search
 
 The commit holds the SentenceTransformer files, the safetensors, the model's code, the ONNX files, the results and
 the model card. ONNX files for single processors are made if they are not there, as in a clone of this repository;
 a directory is laid out without them. The model is opened with every loader first, and refused if one fails or if
 an INT8 file does not give the vectors of PyTorch. Either the whole commit arrives or nothing; unchanged files make
-no commit.
+no commit. With --space, what is pushed is the page of `web/` with the model, as a static Space.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from huggingface_hub import (
     HfApi,
     ModelCard,
     ModelCardData,
+    SpaceCardData,
 )
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from requests.exceptions import RequestException
@@ -35,6 +37,7 @@ from asterisk.evaluation.results import main_scores
 from asterisk.export import PROCESSOR_FILES
 from asterisk.files import atomic_directory, fingerprint, read_json
 from asterisk.training.saving import name_classes
+from asterisk.web import ISOLATION, site_files
 
 TEMPLATE = Path(__file__).parent.parent / "model_card.md"
 SOURCES = Path(__file__).parent / "recipes" / "text_sources.tsv"
@@ -68,6 +71,12 @@ TASK_TYPES = {
 }
 # The Hub's own id of weights that also come in a package, by fingerprint.
 KNOWN_TEACHERS = {"53aa51172d142c89": "sentence-transformers/all-MiniLM-L6-v2"}
+
+SPACE_TEXT = """\
+A page that embeds, searches and groups your own texts in your browser, with the INT8 file of Asterisk, a compact
+English sentence-embedding model. Nothing that you add leaves your device. Several threads work at the page's own
+address, not within the frame of this site.
+"""
 
 
 def processor_files(model: Path, scratch: Path) -> dict[str, Path]:
@@ -279,6 +288,33 @@ def collect_files(model: Path, results: Path, repo_id: str) -> dict[str, Path | 
     return files
 
 
+def space_files(model: Path) -> dict[str, Path | bytes]:
+    """Return the files of the page and its card, whose front matter tells the Space which headers to send."""
+    data = SpaceCardData(
+        title="Asterisk: search and group your own texts",
+        emoji="✳️",
+        colorFrom="blue",
+        colorTo="indigo",
+        sdk="static",
+        license="mit",
+        custom_headers={name.lower(): value for name, value in ISOLATION.items()},
+    )
+    return site_files(model) | {"README.md": f"---\n{data.to_yaml()}\n---\n\n{SPACE_TEXT}".encode()}
+
+
+def model_files(arguments: argparse.Namespace, onnx_files: dict[str, Path]) -> dict[str, Path | bytes]:
+    """Return the files of the model's repository; without those of single processors where they are laid out."""
+    model, results = arguments.model, arguments.results
+    name = model.resolve().name
+    figures = sorted(results.glob(f"{name}.*"))
+    if not figures:
+        print(f"{results}: no figures of {name} here, so the card has none; see --results")
+    files = collect_files(model, results, arguments.repo_id) | onnx_files
+    if arguments.to:  # a clone has no more than it needs
+        return {name: content for name, content in files.items() if Path(name).name not in PROCESSOR_FILES}
+    return files | {f"results/{path.name}": path for path in [*figures, *results.glob("benchmark.*")]}
+
+
 def lay_out(files: dict[str, Path | bytes], directory: Path) -> None:
     """Write files, given by path or content, to their places in a directory."""
     for name, content in files.items():
@@ -295,16 +331,19 @@ def push(directory: Path, arguments: argparse.Namespace) -> str:
     """
     api = HfApi(token=arguments.token)
     try:
-        api.create_repo(arguments.repo_id, private=arguments.private, exist_ok=True)
+        kind = "space" if arguments.space else "model"
+        sdk = "static" if arguments.space else None
+        api.create_repo(arguments.repo_id, repo_type=kind, space_sdk=sdk, private=arguments.private, exist_ok=True)
         if arguments.revision != "main":
-            api.create_branch(arguments.repo_id, branch=arguments.revision, exist_ok=True)
-        before = api.model_info(arguments.repo_id, revision=arguments.revision)
+            api.create_branch(arguments.repo_id, repo_type=kind, branch=arguments.revision, exist_ok=True)
+        before = api.repo_info(arguments.repo_id, repo_type=kind, revision=arguments.revision)
         commit = api.upload_folder(
             folder_path=directory,
             repo_id=arguments.repo_id,
+            repo_type=kind,
             revision=arguments.revision,
-            commit_message="Upload the Asterisk sentence-embedding model",
-            delete_patterns="onnx/*",
+            commit_message=f"Upload the Asterisk sentence-embedding {'page' if arguments.space else 'model'}",
+            delete_patterns="*" if arguments.space else "onnx/*",
         )
     except HFValidationError as error:
         raise InputError(f"--repo_id {arguments.repo_id}: not a Hub id like user/asterisk") from error
@@ -327,6 +366,7 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("model", type=Path, nargs="?", default=Path("release/asterisk"), help="model directory")
+    parser.add_argument("--space", action="store_true", help="push the page of web/ as a static Space")
     parser.add_argument("--repo_id", required=True, help="repository on the Hub, such as user/asterisk")
     parser.add_argument(
         "--results",
@@ -345,24 +385,19 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Check the model, then push it, lay it out or list its files."""
     arguments = parse_arguments()
-    if arguments.to and arguments.to.exists() and not (arguments.to / "modules.json").is_file():
-        raise InputError(f"--to {arguments.to}: exists and holds no model; choose another directory")
+    marker, what = ("index.html", "page") if arguments.space else ("modules.json", "model")
+    if arguments.to and arguments.to.exists() and not (arguments.to / marker).is_file():
+        raise InputError(f"--to {arguments.to}: exists and holds no {what}; choose another directory")
     name_classes(arguments.model)
     check_complete(arguments.model)
-    name = arguments.model.resolve().name
-    figures = sorted(arguments.results.glob(f"{name}.*"))
-    if not figures:
-        print(f"{arguments.results}: no figures of {name} here, so the card has none; see --results")
     with tempfile.TemporaryDirectory() as scratch:
-        onnx_files = {f"onnx/{path.name}": path for path in sorted((arguments.model / "onnx").glob("*.onnx"))}
-        if not arguments.to:
+        onnx = arguments.model / "onnx"
+        paths = [onnx / "model_quantized.onnx"] if arguments.space else sorted(onnx.glob("*.onnx"))
+        onnx_files = {f"onnx/{path.name}": path for path in paths}
+        if not arguments.to and not arguments.space:
             onnx_files |= processor_files(arguments.model, Path(scratch))
         check_vectors(arguments.model, onnx_files)
-        files = collect_files(arguments.model, arguments.results, arguments.repo_id) | onnx_files
-        if arguments.to:  # a clone has no more than it needs
-            files = {name: content for name, content in files.items() if Path(name).name not in PROCESSOR_FILES}
-        else:
-            files |= {f"results/{path.name}": path for path in [*figures, *arguments.results.glob("benchmark.*")]}
+        files = space_files(arguments.model) if arguments.space else model_files(arguments, onnx_files)
         sizes = {n: len(c) if isinstance(c, bytes) else c.stat().st_size for n, c in files.items()}
         for name, size in sizes.items():
             print(f"{size / 1e6:9.3f} MB  {name}")

@@ -360,3 +360,54 @@ def vault(tmp_path):
     from search_files import NOTES, write_files
 
     return write_files(tmp_path / "vault", NOTES)
+
+
+@pytest.fixture(scope="session")
+def site():
+    """The address of the page in `web/`."""
+    from web_pages import serving
+
+    with serving() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def launch():
+    """Launch Chromium with more arguments."""
+    from web_pages import CHROMIUM
+
+    sync_api = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM:
+        pytest.skip("no chromium on this machine")
+    with sync_api.sync_playwright() as playwright:
+        # Root, as in a container, has no sandbox.
+        yield lambda *arguments: playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", *arguments]
+        )
+
+
+@pytest.fixture(scope="session")
+def browser(launch):
+    browser = launch()
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def opened(browser, site):
+    from web_pages import open_page
+
+    with browser.new_context() as context:
+        yield open_page(context, site)
+
+
+@pytest.fixture
+def page(opened):
+    """The page of `web/`, ready and empty."""
+    from web_pages import wait_for
+
+    if opened.is_enabled("#delete"):
+        opened.click("#delete")
+        wait_for(opened, "#status", "deleted")
+    opened.fill("#query", "")
+    return opened

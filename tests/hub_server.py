@@ -1,7 +1,7 @@
 """A stand-in for the Hugging Face Hub on loopback: the real client pushes to it and loads from it, offline.
 
-It speaks the part of the HTTP API that `huggingface_hub` uses for models, and `datasets` for streaming; it asks
-for every file inside the commit (the Hub takes large ones aside), and keeps all in memory.
+It speaks the part of the HTTP API that `huggingface_hub` uses for models and Spaces, and `datasets` for streaming; it
+asks for every file inside the commit (the Hub takes large ones aside), and keeps all in memory.
 """
 
 import base64
@@ -14,16 +14,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
 REPO = r"(?P<repo>[^/]+/[^/]+)"
+KIND = "(?:models|spaces)"
 ROUTES = {
     "POST /api/validate-yaml": "validate_model_card",
     "POST /api/repos/create": "create_repo",
-    rf"POST /api/models/{REPO}/branch/(?P<branch>[^/]+)": "create_branch",
-    rf"POST /api/models/{REPO}/preupload/(?P<revision>[^/]+)": "preupload",
-    rf"POST /api/models/{REPO}/commit/(?P<branch>[^/]+)": "commit",
-    rf"GET /api/(?:models|datasets)/{REPO}(?:/revision/(?P<revision>[^/]+))?": "model_info",
-    rf"GET /api/(?:models|datasets)/{REPO}/tree/(?P<revision>[^/]+)(?:/.*)?": "list_tree",
+    rf"POST /api/{KIND}/{REPO}/branch/(?P<branch>[^/]+)": "create_branch",
+    rf"POST /api/{KIND}/{REPO}/preupload/(?P<revision>[^/]+)": "preupload",
+    rf"POST /api/{KIND}/{REPO}/commit/(?P<branch>[^/]+)": "commit",
+    rf"GET /api/(?:models|spaces|datasets)/{REPO}(?:/revision/(?P<revision>[^/]+))?": "model_info",
+    rf"GET /api/(?:models|spaces|datasets)/{REPO}/tree/(?P<revision>[^/]+)(?:/.*)?": "list_tree",
     rf"POST /api/datasets/{REPO}/paths-info/(?P<revision>[^/]+)": "paths_info",
-    rf"(?:GET|HEAD) (?:/datasets)?/{REPO}/resolve/(?P<revision>[^/]+)/(?P<path>.+)": "resolve",
+    rf"(?:GET|HEAD) (?:/datasets|/spaces)?/{REPO}/resolve/(?P<revision>[^/]+)/(?P<path>.+)": "resolve",
 }
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-NODE_ROOT = Path(sys.prefix, "node")  # `make test` installs transformers.js there
+NODE_ROOT = Path(__file__).parents[1] / "web" / "node_modules"  # `make test` installs transformers.js there
 FP32, INT8 = 0.99999, 0.99
 PACKAGES = ("torch", "transformers", "sentence-transformers", "onnxruntime", "fastembed", "langchain-huggingface")
 TALE = "a quiet heron waits beside the old mill while rain drums upon tin roofs and nobody counts the hours"

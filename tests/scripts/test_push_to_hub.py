@@ -5,13 +5,15 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import refused
+import yaml
+from conftest import RELEASE, ROOT, refused
 from hub_server import HubServer
 from huggingface_hub import ModelCard, metadata_load
 
 from asterisk import AsteriskEncoder
 from asterisk.evaluation.results import main_scores
 from asterisk.export import PROCESSOR_FILES
+from asterisk.web import site_files
 
 REPO = "user/asterisk"
 LOADERS = {
@@ -218,3 +220,29 @@ def test_a_directory_of_something_else_is_not_replaced(exported, run_command, tm
     message = refused(run_command("scripts/push_to_hub.py", exported, "--repo_id", "a/b", "--to", tmp_path))
     assert "holds no model" in message
     assert (tmp_path / "thesis.txt").exists()
+
+
+def test_page_is_pushed_as_a_static_space(hub, push):
+    if not (ROOT / "web" / "node_modules").exists():
+        pytest.skip("the page's libraries are not installed: no npm on this machine")
+    done = push(RELEASE, "--space", "--repo_id", "user/asterisk-search")
+    assert done.code == 0, done.err
+    files = hub.files("user/asterisk-search")
+    assert files == {
+        name: content if isinstance(content, bytes) else content.read_bytes()
+        for name, content in site_files(RELEASE).items()
+    } | {"README.md": files["README.md"]}
+    card = yaml.safe_load(files["README.md"].decode().split("---\n")[1])
+    assert card["sdk"] == "static"
+    assert card["custom_headers"] == {
+        "cross-origin-embedder-policy": "require-corp",
+        "cross-origin-opener-policy": "same-origin",
+        "cross-origin-resource-policy": "same-origin",
+    }
+    assert "is up to date" in push(RELEASE, "--space", "--repo_id", "user/asterisk-search").out
+
+
+def test_page_without_its_libraries_is_refused(push, monkeypatch, tmp_path):
+    monkeypatch.setattr("asterisk.web.WEB", tmp_path)
+    message = refused(push(RELEASE, "--space", "--repo_id", "user/asterisk-search"))
+    assert "run `npm ci --ignore-scripts` in web/" in message

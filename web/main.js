@@ -1,0 +1,320 @@
+// The page: what its controls do. The work is done in the modules that it imports.
+
+import { describe, hasGraphics, openModel, timeSentence, tryGraphics } from "./device.js";
+import { embedPassages } from "./embedding.js";
+import { cut } from "./linkage.js";
+import { PassageMap, ZOOM } from "./map.js";
+import { keepOffline } from "./offline.js";
+import {
+  byId,
+  count,
+  hideProgress,
+  megabytes,
+  showEmbedding,
+  showGroups,
+  showPassage,
+  showProgress,
+  showResults,
+  showStock,
+} from "./panels.js";
+import { droppedFiles, readFile, readPasted, Unreadable } from "./reading.js";
+import { addPassages, allPassages, deleteAll, getDerived, putDerived } from "./store.js";
+import { nearest } from "./vectors.js";
+import { proxy, wrap } from "./vendor/comlink.mjs";
+
+const RESULTS = 20;
+const FEWEST_ON_MAP = 5;
+const ADDED_AT_ONCE = 1000;
+const FLOOR = Number(byId("threshold").min);
+const modelHash = self.FILES["model/onnx/model_quantized.onnx"].hash;
+
+const keyOf = ({ source, text }) => `${source}\n${text}`;
+
+let passages = [];
+let known = new Set(); // their keys: a text of a file is kept once
+let embedded = []; // those of them that are grouped: a row of a group or of the map is a place in this list
+let groups = [];
+let derived; // { ids, links, places }
+let stopping = new AbortController();
+let working = Promise.resolve(); // additions and embedding, one after the other
+let map;
+
+const say = (text) => {
+  byId("status").textContent = text;
+};
+
+function complain(error) {
+  end();
+  const full = error.name === "QuotaExceededError" || error.inner?.name === "QuotaExceededError";
+  byId("error").textContent = full
+    ? "The browser's storage is full; delete texts here, or free space on the device, and add the rest again."
+    : error.message;
+}
+
+// Run a job behind those before it; tell of its errors.
+function queue(job) {
+  working = working.then(job).catch(complain);
+  return working;
+}
+
+const ready = start();
+ready.catch(complain);
+
+async function start() {
+  passages = await allPassages();
+  known = new Set(passages.map(keyOf));
+  for (const passage of passages) if (passage.model !== modelHash) delete passage.vector;
+  showStock(passages);
+  say("Loading the model.");
+  const offline = await keepOffline(({ received, total }) => {
+    byId("device-bytes").textContent = `${megabytes(received)} of ${megabytes(total)}`;
+  });
+  byId("device-offline").textContent = offline ? "works" : "does not work in this browser or window";
+  if (byId("device-bytes").textContent === "0 MB") byId("device-bytes").textContent = "0 MB: all was here already";
+  useModel(await openModel());
+  say("Ready.");
+  byId("graphics").hidden = !(await hasGraphics());
+  await restoreGroups();
+}
+
+let current;
+function useModel(opened) {
+  current = opened.model;
+  byId("device-runtime").textContent = describe(opened);
+  timeSentence(current)
+    .then((time) => {
+      byId("device-sentence").textContent = `${time.toFixed(1)} ms`;
+    })
+    .catch(complain);
+}
+
+// Adding and embedding
+
+async function add(read) {
+  const added = read.filter((passage) => {
+    const isNew = !known.has(keyOf(passage));
+    known.add(keyOf(passage));
+    return isNew;
+  });
+  try {
+    await addPassages(added);
+  } catch (error) {
+    for (const passage of added) known.delete(keyOf(passage));
+    throw error;
+  }
+  passages = passages.concat(added);
+  navigator.storage?.persist?.();
+  showStock(passages);
+}
+
+async function addFiles(files) {
+  byId("error").textContent = "";
+  const visible = files.filter(({ name }) => !/(^|\/)\./.test(name));
+  say(`Reading ${count(visible.length, "file")}.`);
+  const complaints = [];
+  let read = [];
+  for (const { file, name } of visible) {
+    try {
+      read = read.concat(await readFile(file, name));
+    } catch (error) {
+      if (!(error instanceof Unreadable)) throw error;
+      complaints.push(error.message);
+    }
+    if (read.length > ADDED_AT_ONCE) {
+      await add(read);
+      read = [];
+    }
+  }
+  await add(read);
+  const [first, ...others] = complaints;
+  if (first)
+    byId("error").textContent = others.length ? `${first} (and ${count(others.length, "other file")})` : first;
+  await embed();
+}
+
+async function embed() {
+  await ready;
+  stopping = new AbortController();
+  const waiting = passages.filter(({ vector }) => !vector);
+  if (!waiting.length) return say("Nothing new.");
+  say(`Embedding ${count(waiting.length, "passage")}.`);
+  byId("stop").hidden = false;
+  showProgress("Embedding", 0);
+  let all = false;
+  try {
+    all = await embedPassages(current, modelHash, waiting, showEmbedding, stopping.signal);
+  } finally {
+    byId("stop").hidden = true;
+    hideProgress();
+    showStock(passages);
+  }
+  search().catch(complain);
+  group(all ? "Ready." : "Stopped; what is embedded is kept.").catch(complain);
+}
+
+// Groups and map
+
+let grouping = 0;
+let step = ""; // what runs now; the progress of what ran before may still arrive
+
+function begin(label, turn) {
+  step = label;
+  say(`${label}.`);
+  return proxy((share) => step === label && turn === grouping && showProgress(label, share));
+}
+
+function end() {
+  step = "";
+  hideProgress();
+}
+
+async function group(ending) {
+  const turn = ++grouping; // a later call makes this one's result old
+  const rows = passages.filter(({ vector }) => vector);
+  if (rows.length < 2) {
+    showDerived(rows, undefined);
+    return say(ending);
+  }
+  const size = rows[0].vector.length;
+  const vectors = new Int8Array(rows.length * size);
+  rows.forEach(({ vector }, row) => {
+    vectors.set(vector, row * size);
+  });
+  const { links, neighbours } = await current.group(vectors, size, FLOOR, begin("Grouping", turn));
+  if (turn !== grouping) return;
+  showDerived(rows, { ids: rows.map(({ id }) => id), links });
+  const places = rows.length < FEWEST_ON_MAP ? undefined : await project(neighbours, turn);
+  if (turn !== grouping) return;
+  showDerived(rows, { ...derived, places });
+  end();
+  await putDerived(derived);
+  say(ending);
+}
+
+async function project(neighbours, turn) {
+  const projection = new Worker("projection.js");
+  const places = await wrap(projection).project(neighbours, begin("Drawing the map", turn));
+  projection.terminate();
+  return places;
+}
+
+async function restoreGroups() {
+  const kept = await getDerived();
+  const rows = passages.filter(({ vector }) => vector);
+  const same = kept?.ids.length === rows.length && rows.every(({ id }, row) => id === kept.ids[row]);
+  if (same) showDerived(rows, kept);
+  else if (rows.length) await group("Ready.");
+}
+
+function showDerived(rows, value) {
+  embedded = rows;
+  derived = value;
+  regroup();
+}
+
+function regroup() {
+  const threshold = Number(byId("threshold").value);
+  byId("threshold-text").textContent = threshold.toFixed(2);
+  groups = derived ? cut(embedded.length, derived.links, threshold) : embedded.map((_, row) => [row]);
+  showGroups(groups, embedded);
+  byId("map").hidden = !derived?.places;
+  if (!derived?.places) return;
+  map ??= new PassageMap(byId("canvas"), (row) => showPassage(embedded[row]));
+  map.show(derived.places, groups);
+}
+
+// Search
+
+let searching = 0;
+async function search() {
+  const query = byId("query").value.trim();
+  const turn = ++searching;
+  if (!query) {
+    showResults([]);
+    byId("found").textContent = "";
+    map?.ring([]);
+    return;
+  }
+  await ready;
+  const vector = await current.embed([query]);
+  if (turn !== searching) return; // more has been typed
+  const found = nearest(vector, passages, RESULTS);
+  showResults(found);
+  byId("found").textContent =
+    `The ${count(found.length, "nearest passage")} of ${count(passages.length, "passage")}.`;
+  const rows = new Map(embedded.map((passage, row) => [passage, row]));
+  map?.ring(found.map(({ passage }) => rows.get(passage)).filter((row) => row !== undefined));
+}
+
+// Save and delete
+
+function save() {
+  const rank = new Map(
+    groups.flatMap((group, at) => (group.length > 1 ? group.map((row) => [embedded[row].id, at + 1]) : [])),
+  );
+  const lines = passages.map(({ id, text, source, place }) =>
+    JSON.stringify({ text, source, place, group: rank.get(id) ?? null }),
+  );
+  const url = URL.createObjectURL(new Blob([`${lines.join("\n")}\n`], { type: "application/jsonl" }));
+  Object.assign(document.createElement("a"), { href: url, download: "asterisk.jsonl" }).click();
+  URL.revokeObjectURL(url);
+}
+
+async function remove() {
+  await deleteAll();
+  const deleted = passages.length;
+  grouping++;
+  end();
+  passages = [];
+  known.clear();
+  showDerived([], undefined);
+  showStock(passages);
+  byId("map-text").textContent = "";
+  search();
+  say(`${count(deleted, "passage")} deleted.`);
+}
+
+// Controls
+
+byId("add").addEventListener("click", () =>
+  queue(async () => {
+    byId("error").textContent = "";
+    await add(readPasted(byId("pasted").value));
+    byId("pasted").value = "";
+    await embed();
+  }),
+);
+for (const id of ["files", "folder"]) {
+  byId(id).addEventListener("change", ({ target }) => {
+    const files = [...target.files].map((file) => ({ file, name: file.webkitRelativePath || file.name }));
+    target.value = "";
+    queue(() => addFiles(files));
+  });
+}
+document.addEventListener("dragover", (event) => event.preventDefault());
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  const files = droppedFiles(event.dataTransfer);
+  queue(async () => addFiles(await files));
+});
+byId("stop").addEventListener("click", () => stopping.abort());
+byId("continue").addEventListener("click", () => queue(embed));
+byId("query").addEventListener("input", () => search().catch(complain));
+byId("threshold").addEventListener("input", regroup);
+byId("export").addEventListener("click", save);
+byId("delete").addEventListener("click", () => {
+  stopping.abort();
+  queue(remove);
+});
+byId("nearer").addEventListener("click", () => map.zoom(ZOOM));
+byId("farther").addEventListener("click", () => map.zoom(1 / ZOOM));
+byId("graphics").addEventListener("click", () =>
+  queue(async () => {
+    byId("graphics").hidden = true;
+    say("Trying the graphics processor.");
+    const { opened, report } = await tryGraphics(current);
+    if (opened) useModel(opened);
+    say(report);
+  }),
+);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", regroup);
