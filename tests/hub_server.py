@@ -1,7 +1,7 @@
 """A stand-in for the Hugging Face Hub on loopback: the real client pushes to it and loads from it, offline.
 
-It speaks the part of the HTTP API that `huggingface_hub` uses for models and Spaces, and `datasets` for streaming; it
-asks for every file inside the commit (the Hub takes large ones aside), and keeps all in memory.
+It speaks the part of the HTTP API that `huggingface_hub` uses for models and Spaces, and `datasets` for streaming.
+It asks for every file inside the commit (the Hub takes large ones aside), and keeps all in memory.
 """
 
 import base64
