@@ -24,7 +24,7 @@ def figures(run_command, pairs, tmp_path, monkeypatch):
         }
 
     monkeypatch.setattr(script, "run_engine", run_engine)
-    monkeypatch.setattr(script, "peak_mb", lambda command: 100.0)
+    monkeypatch.setattr(script, "watch", lambda command: ("", 100.0, 0.0))
     options = ("--texts", 120, "--rounds", 1, "--rows", 150, 300, "--output", tmp_path)
     result = run_command(script, "--pairs", pairs, *options)
     assert result.code == 0, result.err
