@@ -142,6 +142,8 @@ def write(job: Job, workers: int) -> None:
 
 def repeated(job: Job) -> int:
     """Return how many ids are in the output more than once."""
+    if not any(job.output.glob("*.parquet")):
+        return 0
     ids = ray.data.read_parquet(str(job.output.resolve())).select_columns([job.key])
     return int(ids.groupby(job.key).count().filter(expr=col("count()") > 1).count())
 
