@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import shutil
 import sys
 import time
@@ -142,6 +143,8 @@ def write(job: Job, workers: int) -> None:
 
 def repeated(job: Job) -> int:
     """Return how many ids are in the output more than once."""
+    if not any(job.output.glob("*.parquet")):
+        return 0
     ids = ray.data.read_parquet(str(job.output.resolve())).select_columns([job.key])
     return int(ids.groupby(job.key).count().filter(expr=col("count()") > 1).count())
 
@@ -197,12 +200,10 @@ def embed_on_ray(job: Job, address: str | None = None, workers: int = 0) -> dict
         shutil.rmtree(checkpoint)
         return manifest
     except RayError as error:
-        cause = getattr(error, "cause", None)
-        while cause is not None and not isinstance(cause, InputError):
-            cause = cause.__cause__
-        if cause is None:
-            raise
-        raise InputError(str(cause)) from error
+        # The exception of a worker comes as text.
+        if mistake := re.search(r"InputError: (.+)", str(error)):
+            raise InputError(mistake[1]) from error
+        raise
     finally:
         context.checkpoint_config = None
         if started_here:

@@ -5,7 +5,7 @@
 - Speed: one ONNX Runtime session over texts that are tokenised and sorted already, the local engine with a process
   for each core and with one process of many threads, Ray Data with as many encoders. Every way is timed with few
   and with many texts; the speed is that of the texts between, so that the start does not count. It is the best of
-  several rounds: other work on the machine can only slow it down.
+  several rounds: other work on the machine can only slow it down. Processor time suffers less from it.
 - Memory: all processes together, with few and with many rows.
 - Bytes of a row in each precision, and what an index over them needs.
 """
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +49,15 @@ encoder = AsteriskEncoder(released_model(), threads=threads)
 texts = pq.read_table(path)["text"].to_pylist()
 ids = sorted((encoding.ids for encoding in encoder.tokenizer.encode_batch_fast(texts)), key=len)
 encoder.embed_tokens(ids[:batch_size])
-started = time.perf_counter()
+started, processor = time.perf_counter(), time.process_time()
 for start in range(0, len(ids), batch_size):
     encoder.embed_tokens(ids[start : start + batch_size])
-print(json.dumps({"seconds": time.perf_counter() - started, "tokens": sum(map(len, ids)) / len(ids)}))
+print(json.dumps({"texts_per_s": len(ids) / (time.perf_counter() - started),
+    "tokens": sum(map(len, ids)) / len(ids),
+    "processor_ms_per_text": 1000 * (time.process_time() - processor) / len(ids)}))
 """
 ENGINE = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 from asterisk.embed import embed_locally, make_job
 from asterisk.released import released_model
@@ -66,8 +69,7 @@ if __name__ == "__main__":
         manifest = embed_on_ray(job, workers=workers)
     else:
         manifest = embed_locally(job, workers=workers, threads=threads)
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    print(json.dumps(manifest["seconds"] | {"processor": sum(u.ru_utime + u.ru_stime for u in used)}))
+    print(json.dumps(manifest["seconds"]))
 """
 
 
@@ -77,11 +79,39 @@ def write_texts(texts: list[str], path: Path) -> Path:
     return path
 
 
+def watch(command: list[str]) -> tuple[str, float, float]:
+    """Run a command.
+
+    Returns:
+        What it prints, the most memory in MB that it and its processes had of their own at one time, and their
+        seconds of the processor.
+
+    Raises:
+        RuntimeError: If it fails.
+    """
+    with tempfile.TemporaryFile("w+") as output:
+        child = subprocess.Popen(command, stdout=output, stderr=subprocess.DEVNULL)
+        peak, used = 0, {}
+        while child.poll() is None:
+            total = 0
+            with suppress(psutil.Error):  # the command has ended
+                for process in [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]:
+                    with suppress(psutil.Error):  # this one has
+                        used[process.pid] = sum(process.cpu_times()[:2])
+                        total += process.memory_full_info().uss
+            peak = max(peak, total)
+            time.sleep(0.2)
+        output.seek(0)
+        if child.returncode:
+            raise RuntimeError(f"{command} ended with {child.returncode}")
+        return output.read(), peak / 1e6, sum(used.values())
+
+
 def run_engine(script: Path, *job: Any) -> dict[str, float]:
     """Run an engine in a process of its own; return the seconds of its parts, and those of the processor."""
-    return dict(
-        run_fresh([str(script), json.dumps([str(item) if isinstance(item, Path) else item for item in job])])
-    )
+    task = json.dumps([str(item) if isinstance(item, Path) else item for item in job])
+    printed, _, processor = watch([sys.executable, str(script), task])
+    return dict(json.loads(printed.splitlines()[-1])) | {"processor": processor}
 
 
 def speed(few: Path, many: Path, scratch: Path, rounds: int) -> dict[str, Any]:
@@ -100,7 +130,6 @@ def speed(few: Path, many: Path, scratch: Path, rounds: int) -> dict[str, Any]:
     for number in tqdm(range(rounds), desc="rounds"):
         for batch_size in (BATCH_SIZE, 32):
             bare = run_fresh(["-c", BARE], [str(many), batch_size, 0])
-            bare["texts_per_s"] = rows / bare["seconds"]
             name = f"session, batches of {batch_size}"
             best[name] = max(best.get(name, bare), bare, key=lambda way: way["texts_per_s"])
         for name, (workers, threads) in ways.items():
@@ -113,38 +142,12 @@ def speed(few: Path, many: Path, scratch: Path, rounds: int) -> dict[str, Any]:
             )
             measured = {
                 "texts_per_s": (rows - FEW) / (whole["embed"] - start["embed"]),
+                "processor_ms_per_text": 1000 * (whole["processor"] - start["processor"]) / (rows - FEW),
                 "start_seconds": sum(start.values()) - start["processor"],
                 "seconds": whole,
             }
-            if engine == "local":  # those of Ray's processes cannot be had
-                measured["processor_ms_per_text"] = 1000 * (whole["processor"] - start["processor"]) / (rows - FEW)
             best[name] = max(best.get(name, measured), measured, key=lambda way: way["texts_per_s"])
     return best
-
-
-def peak_mb(command: list[str]) -> float:
-    """Run a command; return the most memory that it and its processes had of their own at one time.
-
-    Raises:
-        RuntimeError: If it fails.
-    """
-    peak, child = 0, subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while child.poll() is None:
-        try:
-            family = [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]
-        except psutil.Error:
-            continue
-        total = 0
-        for process in family:
-            try:
-                total += process.memory_full_info().uss
-            except psutil.Error:  # it has ended
-                continue
-        peak = max(peak, total)
-        time.sleep(0.3)
-    if child.returncode:
-        raise RuntimeError(f"{command} ended with {child.returncode}")
-    return peak / 1e6
 
 
 def memory(texts: list[str], sizes: list[int], scratch: Path) -> dict[str, dict[int, float]]:
@@ -156,7 +159,7 @@ def memory(texts: list[str], sizes: list[int], scratch: Path) -> dict[str, dict[
         for engine, by_rows in peaks.items():
             command = [sys.executable, "-m", "asterisk.cli", "embed", str(path), "--id_column", "number"]
             output = scratch / f"memory {engine} {size}"
-            by_rows[size] = peak_mb([*command, "--engine", engine, "--output", str(output)])
+            by_rows[size] = watch([*command, "--engine", engine, "--output", str(output)])[1]
     return peaks
 
 
@@ -220,12 +223,15 @@ def main() -> None:
             "speed": speed(few, many, scratch, arguments.rounds),
             "memory": memory(texts, arguments.rows, scratch),
         }
-    table = [[name, f"{way['texts_per_s']:.0f}"] for name, way in figures["speed"].items()]
+    table = [
+        [name, f"{way['processor_ms_per_text']:.2f}", f"{way['texts_per_s']:.0f}"]
+        for name, way in figures["speed"].items()
+    ]
     facts = {"model": Path(released_model()).name} | machine_facts(0)
     write_report(
         arguments.output / "scale",
         "Bulk embedding",
-        markdown_table(["way", "texts a second"], table),
+        markdown_table(["way", "ms of the processor a text", "texts a second"], table),
         figures,
         facts,
     )

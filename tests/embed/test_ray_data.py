@@ -151,9 +151,11 @@ def test_malformed_rows_of_compressed_lines(cluster, place, capfd, policy):
         ({"id_columns": []}, "choose a column of ids"),
         ({"column": "body"}, "no column 'body'"),
         ({"id_columns": ["empty"]}, "a row has no empty"),
+        ({"source": "a.csv"}, "a.csv line 1: no header"),
     ],
 )
 def test_refused(cluster, place, settings, message):
     pq.write_table(pa.table({"key": ["a"], "text": ["b"], "empty": pa.nulls(1, pa.string())}), "a.parquet")
+    (place / "a.csv").touch()
     with pytest.raises(InputError, match=message):
-        ray_data.embed_on_ray(job(place, "a.parquet", **settings), workers=1)
+        ray_data.embed_on_ray(job(place, **{"source": "a.parquet"} | settings), workers=1)

@@ -7,8 +7,6 @@ import sys
 import pytest
 from conftest import ROOT, load_script
 
-pytest.importorskip("usearch")
-
 SECONDS = {"local": 2.0, "ray": 4.0}
 
 
@@ -24,7 +22,7 @@ def figures(run_command, pairs, tmp_path, monkeypatch):
         }
 
     monkeypatch.setattr(script, "run_engine", run_engine)
-    monkeypatch.setattr(script, "peak_mb", lambda command: 100.0)
+    monkeypatch.setattr(script, "watch", lambda command: ("", 100.0, 0.0))
     options = ("--texts", 120, "--rounds", 1, "--rows", 150, 300, "--output", tmp_path)
     result = run_command(script, "--pairs", pairs, *options)
     assert result.code == 0, result.err
@@ -51,6 +49,6 @@ def test_arithmetic_of_the_page(monkeypatch):
     assert "1.80 ms of a core, so a billion take 500 core hours: 0.2 days on 100 such cores." in page.billion()
     assert "that is 10 euros." in page.billion().replace("\n", " ")
     assert [cell.strip() for cell in page.storage().splitlines()[-1].split("|")[1:-1]] == [
-        *("float16", "512", "512", "700", "1,000", "99")
+        *("float16", "512", "512", "700", "1,000", "99.0")
     ]
     sys.modules.pop("scale_figures")
