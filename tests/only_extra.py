@@ -9,6 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PROJECT = "asterisk-embedding"
+COPIES = {"ray": {"colorama", "psutil"}}  # what a distribution brings a copy of
 
 
 def required(extra):
@@ -45,6 +46,7 @@ class WithoutOthers:
 def import_modules(extra, *names):
     """Import modules and those of packages, all other distributions hidden; no extra is the base dependencies."""
     kept = required(extra)
+    kept |= {copy for name in kept for copy in COPIES.get(name, ())}
     hidden = {
         name
         for name, distributions in packages_distributions().items()
