@@ -120,7 +120,7 @@ class State:
     def knows(self, item: Item) -> bool:
         """Say whether an item was seen: one at the same address, or without one and otherwise the same."""
         if address := item.address:
-            return bool(self.rows("select 1 from items where address = ?", (address,)))
+            return bool(self.rows("select 1 from items where address = ? and address != ''", (address,)))
         same = "select 1 from items where content = ? and address = '' and source = ?"
         return bool(self.rows(same, (item.content, item.source)))
 
