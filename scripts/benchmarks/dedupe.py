@@ -183,8 +183,11 @@ def compare(choosing: Feed, reporting: Feed) -> dict[str, dict[str, float]]:
             reporting.events, group(reporting, threshold)
         )
     threshold = calibrated_threshold(reporting.features, reporting.times, WINDOW)
-    row = {"threshold": round(threshold, 2)} | score(reporting.events, own(reporting, threshold))
-    return {"asterisk dedupe, threshold from the feed": row} | rows
+    from_feed = {
+        name: {"threshold": round(threshold, 2)} | score(reporting.events, group(reporting, threshold))
+        for name, group in list(WAYS.items())[:2]
+    }
+    return {f"{name}, threshold from the feed": row for name, row in from_feed.items()} | rows
 
 
 def subjects(paths: list[Path], encoder: AsteriskEncoder, fixed: float) -> dict[str, dict[str, float]]:
@@ -291,7 +294,7 @@ def render(figures: dict[str, Any]) -> str:
     quick, fixed = figures["speed"], figures["feed"]["asterisk dedupe"]["threshold"]
     parts = [
         "The reporting feed, in percent, and the size of the largest group. Thresholds are those best on the "
-        "choosing feed, but for the first row: there it is taken from the reporting feed's own cosines, without "
+        "choosing feed, but for the first rows: there it is taken from the reporting feed's own cosines, without "
         "labels.",
         markdown_table(["", *columns], [[name, *map(row.get, columns)] for name, row in figures["feed"].items()]),
         "Paraphrases: F1 on the test pairs, half of which are none, in percent.",
