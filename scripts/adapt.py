@@ -3,9 +3,9 @@
     python scripts/adapt.py ~/Notes ~/ArchiveBox
 
 The teacher embeds passages of the archive, their sentences and headings; training goes on with these beside
-documentation of the installed packages, for which the model's own vectors are the targets, so that it keeps what it
-knew. Some documents are held out: training stops when the agreement with the teacher on them no longer rises, and
-it is printed, before and after. Nothing leaves the machine.
+documentation of the installed packages, for which the model's own vectors are the targets, so that it keeps what
+it knew. Some documents are held out: training stops when the agreement with the teacher on them no longer rises,
+and it is printed, before and after. Nothing leaves the machine.
 
 Each step is another command of this project. Ctrl-C stops it, the same command goes on. Text and vectors lie in
 `<output>.archive` until the model is finished, and are then deleted.
@@ -52,7 +52,10 @@ def parse_arguments() -> argparse.Namespace:
         help="Hub id, directory or installed package of the teacher that the model learned from",
     )
     add(
-        "--limit", type=int, default=8000, help="passages to learn from, drawn at random, and twice as many others"
+        "--limit",
+        type=int,
+        default=8000,
+        help="passages to learn from, drawn at random, and twice as many short texts",
     )
     add("--epochs", type=int, default=2, help="passes over the text, at most")
     add("--lr", type=float, default=5e-4, help="peak learning rate")
@@ -146,7 +149,8 @@ def main() -> None:
         counts = read_json(archive / ROWS)
     print(
         f"{counts['documents']:,} documents with {counts['passages']:,} passages and {counts['short_texts']:,} "
-        f"sentences, titles and headings; {counts['training']:,} rows to learn from, {counts['held_out']:,} held out"
+        f"sentences, titles and headings; {counts['training']:,} rows to learn from, "
+        f"{counts['held_out']:,} held out"
     )
     step(
         "scripts/precompute_teacher.py",

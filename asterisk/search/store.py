@@ -391,10 +391,8 @@ class Store:
         with self.transaction() as connection:
             connection.execute(f"drop table vectors; {VECTORS.format(dim=dim)}")
             last = -1
-            while rows := connection.execute(
-                "select rowid, title, headings, text from words where rowid > ? order by rowid limit ?",
-                (last, REPLACED),
-            ).fetchall():
+            sql = "select rowid, title, headings, text from words where rowid > ? order by rowid limit ?"
+            while rows := self.rows(sql, (last, REPLACED)):
                 vectors = embed([embedded_text(*texts) for _, *texts in rows])
                 connection.executemany(
                     "insert into vectors(id, vector) values(?, vec_int8(?))",

@@ -18,7 +18,7 @@ ROWS = "rows.json"  # beside pairs: how many are to train on, to rehearse and he
 Vectors = NDArray[np.float16]
 
 
-def write_archive(parts: tuple[list[tuple[str, str]], ...], counts: dict[str, int], directory: Path) -> None:
+def write_archive(parts: tuple[list[tuple[str, str]], ...], counts: dict[str, Any], directory: Path) -> None:
     """Write rows to train on and rows held out, the latter last, as pairs for the teacher."""
     training, held_out = parts
     with atomic_directory(directory) as temporary:
