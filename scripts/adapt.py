@@ -29,7 +29,7 @@ from asterisk.errors import InputError, run
 from asterisk.evaluation.tables import load_scored_pairs
 from asterisk.evaluation.tasks import Similarity
 from asterisk.files import read_json, write_json
-from asterisk.training.adaptation import ROWS, held_out_texts, lay_out, write_archive
+from asterisk.training.adaptation import FP32_FILE, ROWS, held_out_texts, lay_out, write_archive
 from asterisk.training.pca import PCA_FILE
 
 ROOT = Path(__file__).parent.parent
@@ -119,7 +119,7 @@ def check(arguments: argparse.Namespace) -> None:
         raise InputError("--limit must be 1 or more, --rehearsal 0 or more")
     if not 0.001 <= arguments.held_out <= 0.5:
         raise InputError(f"--held_out is {arguments.held_out}: it must be between 0.001 and 0.5")
-    for name in (PCA_FILE, "tokenizer.json", "onnx/model_quantized.onnx"):
+    for name in (PCA_FILE, "tokenizer.json", FP32_FILE, "onnx/model_quantized.onnx"):
         if not (arguments.initial_model / name).is_file():
             raise InputError(
                 f"{arguments.initial_model / name}: no such file; --initial_model must have been trained and "

@@ -90,7 +90,7 @@ def read_documents(dataset: str) -> Iterator[Document]:
     if not folder and (not path.is_file() or file_type(dataset)):
         source_state(dataset)
         for summary, article in kept_pairs(Selection([dataset]), Tally()):
-            yield Document(summary, [Block(article)] if article else [])
+            yield Document(summary, [Block(article)]) if article else Document("", [Block(summary)])
         return
     found = find(path.resolve())
     for source in tqdm(found.sources, desc="reading", unit=" files", disable=None):

@@ -6,15 +6,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from asterisk import AsteriskEncoder
 from asterisk.data.pairs import load_pairs, split_rows, write_pairs
 from asterisk.data.sources import Selection, Tally, kept_pairs
 from asterisk.data.teacher_vectors import TEACHER_FILES, load_teacher_vectors
 from asterisk.errors import InputError
-from asterisk.evaluation.models import load_sentence_transformer
 from asterisk.files import atomic_directory, read_json, write_json
 from asterisk.training.pca import load_pca
 
 ROWS = "rows.json"  # beside pairs: how many are to train on, to rehearse and held out
+FP32_FILE = "onnx/model.onnx"
 Vectors = NDArray[np.float16]
 
 
@@ -34,11 +35,8 @@ def rehearse(model: Path, rows: int, teacher_dim: int, seed: int) -> tuple[list[
         the map of training brings them back as they were.
     """
     pairs = list(kept_pairs(Selection(["docstrings"], limit=rows, seed=seed), Tally())) if rows else []
-    encoder, back = load_sentence_transformer(str(model), device=None), load_pca(model, teacher_dim).T
-    vectors = [
-        (encoder.encode(list(texts), batch_size=64, convert_to_numpy=True) @ back).astype(np.float16)
-        for texts in zip(*pairs, strict=True)
-    ]
+    encoder, back = AsteriskEncoder(str(model), FP32_FILE), load_pca(model, teacher_dim).T
+    vectors = [(encoder.encode(texts) @ back).astype(np.float16) for texts in zip(*pairs, strict=True)]
     return pairs, vectors
 
 

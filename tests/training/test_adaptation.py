@@ -26,8 +26,8 @@ def embedded(embed_pairs, tmp_path_factory):
     return directory
 
 
-def test_training_holds_out_the_held_out_rows(embedded, trained, tmp_path):
-    val_split = lay_out(embedded / "text", embedded / "teacher", trained, 0.5, 0, tmp_path)
+def test_training_holds_out_the_held_out_rows(embedded, exported, tmp_path):
+    val_split = lay_out(embedded / "text", embedded / "teacher", exported, 0.5, 0, tmp_path)
     pairs, fingerprint = load_pairs(tmp_path / "pairs")
     summaries, _, meta = load_teacher_vectors(tmp_path / "targets", fingerprint)
     training, held_out = split_rows(len(pairs), val_split, 0)
@@ -42,8 +42,8 @@ def test_training_holds_out_the_held_out_rows(embedded, trained, tmp_path):
 
     known = {summary for summary, _ in [*TRAINING, *HELD_OUT]}
     rehearsed = next(i for i in training if pairs[int(i)]["summary"] not in known)
-    own = load_sentence_transformer(str(trained)).encode(pairs[int(rehearsed)]["summary"])
-    np.testing.assert_allclose(summaries[rehearsed] @ load_pca(trained, meta["dim"]), own, atol=2e-3)
+    own = load_sentence_transformer(str(exported)).encode(pairs[int(rehearsed)]["summary"])
+    np.testing.assert_allclose(summaries[rehearsed] @ load_pca(exported, meta["dim"]), own, atol=2e-3)
 
 
 def test_held_out_texts_have_their_vectors(embedded):
