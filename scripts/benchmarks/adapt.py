@@ -3,9 +3,9 @@
     python scripts/benchmarks/adapt.py --data_dir DIRECTORY --held_out build/held_out
 
 Archives are the documents of Cranfield, two vaults of held-out text (title_abstract, heading_paragraph) and the
-train texts of CLINC150: texts alone, queries and labels only to score with. `scripts/adapt.py` fits the released
-model to each as a user would. The figures are those of the INT8 files before and after, and of the teacher, on each
-archive's own task, and on STS-B dev and SICK-R trial. The curve is of some checkpoints of the first archive.
+train texts of CLINC150: texts alone, queries and labels only to score with. `scripts/adapt.py` fits the
+released model to each as a user would. The figures are those of the INT8 files before and after, and of the teacher,
+on each archive's own task, and on STS-B dev and SICK-R trial. The curve is of some checkpoints of the first archive.
 
 What lies finished in `--work` is not made again; the curve is of the checkpoints kept there.
 """
