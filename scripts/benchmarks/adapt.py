@@ -3,9 +3,9 @@
     python scripts/benchmarks/adapt.py --data_dir DIRECTORY --held_out build/held_out
 
 Archives are the documents of Cranfield, two vaults of held-out text (title_abstract, heading_paragraph) and the
-train texts of CLINC150: texts alone, queries and labels only to score with. `scripts/adapt.py` fits the
-released model to each as a user would. The figures are those of the INT8 files before and after, and of the teacher,
-on each archive's own task, and on STS-B dev and SICK-R trial. The curve is of some checkpoints of the first archive.
+train texts of CLINC150: texts alone, queries and labels only to score with. `scripts/adapt.py` fits the released
+model to each as a user would. Figures are those of the INT8 files before and after, and of the teacher, on the own
+task of each archive, and on STS-B dev and SICK-R trial. The curve is of some checkpoints of the first archive.
 
 What lies finished in `--work` is not made again; the curve is of the checkpoints kept there.
 """
@@ -66,7 +66,8 @@ def adapt(rows: list[tuple[str, str]], directory: Path, arguments: argparse.Name
         return
     write_text(source, "".join(f"{title}\t{text}\n" for title, text in [("title", "text"), *rows]))
     command = [sys.executable, str(ROOT / "scripts" / "adapt.py"), str(source), "--output", str(output)]
-    process = subprocess.Popen([*command, "--teacher_model", arguments.teacher_model])
+    models = ["--initial_model", str(arguments.model), "--teacher_model", arguments.teacher_model]
+    process = subprocess.Popen([*command, *models])
     points = directory / "points"
     while process.poll() is None:
         for checkpoint in output.with_name("adapted.run").glob("checkpoints/step-*"):
