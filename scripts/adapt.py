@@ -3,9 +3,9 @@
     python scripts/adapt.py ~/Notes ~/ArchiveBox
 
 The teacher embeds passages of the archive, their sentences and headings; training goes on with these beside
-documentation of the installed packages, for which the model's own vectors are the targets, so that it keeps what
-it knew. Some documents are held out: training stops when the agreement with the teacher on them no longer rises,
-and it is printed, before and after. Nothing leaves the machine.
+documentation of the installed packages, for which the model's own vectors are the targets. The weights before and
+after are then averaged: both keep what the model knew. Some documents are held out: training stops when the
+agreement with the teacher on them no longer rises, and it is printed, before and after. Nothing leaves the machine.
 
 Each step is another command of this project. Ctrl-C stops it, the same command goes on. Text and vectors lie in
 `<output>.archive` until the model is finished, and are then deleted.
@@ -28,8 +28,16 @@ from asterisk.data.archive import read_archive
 from asterisk.errors import InputError, run
 from asterisk.evaluation.tables import load_scored_pairs
 from asterisk.evaluation.tasks import Similarity
-from asterisk.files import read_json, write_json
-from asterisk.training.adaptation import FP32_FILE, ROWS, held_out_texts, lay_out, write_archive
+from asterisk.files import fingerprint, read_json, write_json
+from asterisk.training.adaptation import (
+    FP32_FILE,
+    ROWS,
+    WEIGHTS_FILE,
+    average_weights,
+    held_out_texts,
+    lay_out,
+    write_archive,
+)
 from asterisk.training.pca import PCA_FILE
 
 ROOT = Path(__file__).parent.parent
@@ -60,6 +68,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--epochs", type=int, default=2, help="passes over the text, at most")
     add("--lr", type=float, default=5e-4, help="peak learning rate")
     add("--rehearsal", type=float, default=0.5, help="rows of other text for each row of the archive")
+    add("--share", type=float, default=0.6, help="of the trained weights in their average with those of before")
     add("--held_out", type=float, default=0.05, help="share of the documents held out")
     add("--data_dir", type=Path, help="directory with stsb.test.tsv, to print what STS-B loses")
     add("--seed", type=int, default=0, help="seed of every choice")
@@ -117,6 +126,8 @@ def check(arguments: argparse.Namespace) -> None:
     """
     if arguments.limit < 1 or arguments.rehearsal < 0:
         raise InputError("--limit must be 1 or more, --rehearsal 0 or more")
+    if not 0 <= arguments.share <= 1:
+        raise InputError(f"--share is {arguments.share}: it must be between 0 and 1")
     if not 0.001 <= arguments.held_out <= 0.5:
         raise InputError(f"--held_out is {arguments.held_out}: it must be between 0.001 and 0.5")
     for name in (PCA_FILE, "tokenizer.json", FP32_FILE, "onnx/model_quantized.onnx"):
@@ -166,9 +177,13 @@ def main() -> None:
         *("--distill_alpha", 1, "--similarity_weight", 5, "--max_length", MAX_LENGTH, "--checkpoint_steps", 100),
     )
     state = read_json(arguments.output / "training_state.json")
-    # Counts alone: a card is made from this, and the archive is nobody's business.
-    state["adaptation"] = {name: counts[name] for name in ("documents", "passages", "short_texts")}
-    write_json(arguments.output / "training_state.json", state)
+    if "adaptation" not in state:
+        average_weights(arguments.initial_model, arguments.output, arguments.share)
+        state["weights"] = fingerprint(arguments.output / WEIGHTS_FILE)
+        # Counts alone: a card is made from this, and the archive is nobody's business.
+        names = ("documents", "passages", "short_texts")
+        state["adaptation"] = {"share": arguments.share} | {name: counts[name] for name in names}
+        write_json(arguments.output / "training_state.json", state)
     step("export_optimum.py", "--model", arguments.output, "--pairs", work / "pairs")
     print("\n".join(report(arguments, archive, teacher)))
     shutil.rmtree(work)

@@ -5,17 +5,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 
 from asterisk import AsteriskEncoder
 from asterisk.data.pairs import load_pairs, split_rows, write_pairs
 from asterisk.data.sources import Selection, Tally, kept_pairs
 from asterisk.data.teacher_vectors import TEACHER_FILES, load_teacher_vectors
 from asterisk.errors import InputError
-from asterisk.files import atomic_directory, read_json, write_json
+from asterisk.files import atomic_directory, atomic_path, read_json, write_json
 from asterisk.training.pca import load_pca
 
 ROWS = "rows.json"  # beside pairs: how many are to train on, to rehearse and held out
-FP32_FILE = "onnx/model.onnx"
+FP32_FILE, WEIGHTS_FILE = "onnx/model.onnx", "model.safetensors"
 Vectors = NDArray[np.float16]
 
 
@@ -83,6 +84,22 @@ def lay_out(archive: Path, teacher: Path, model: Path, share: float, seed: int, 
         fingerprint = load_pairs(directory / "pairs")[1]
         write_json(temporary / "teacher_meta.json", meta | {"dataset_fingerprint": fingerprint, "rows": total})
     return val_split
+
+
+def average_weights(before: Path, after: Path, share: float) -> None:
+    """Replace the weights of `after` by their average with those of `before`; `share` is the weight of `after`.
+
+    So the model keeps more of what it knew before (Wortsman et al. 2022, arXiv:2109.01903).
+    """
+    old, new = (load_file(model / WEIGHTS_FILE) for model in (before, after))
+    averaged = {
+        name: (share * new[name].astype(np.float32) + (1 - share) * old[name].astype(np.float32)).astype(
+            np.float16
+        )
+        for name in new
+    }
+    with atomic_path(after / WEIGHTS_FILE) as temporary:
+        save_file(averaged, temporary, metadata={"format": "pt"})
 
 
 def held_out_texts(archive: Path, teacher: Path) -> tuple[list[str], NDArray[np.float32]]:

@@ -5,7 +5,8 @@
 Archives are the documents of Cranfield, two vaults of held-out text (title_abstract, heading_paragraph) and the
 train texts of CLINC150: texts alone, queries and labels only to score with. `scripts/adapt.py` fits the released
 model to each as a user would. Figures are those of the INT8 files before and after, and of the teacher, on the own
-task of each archive, and on STS-B dev and SICK-R trial. The curve is of some checkpoints of the first archive.
+task of each archive, and on STS-B dev and SICK-R trial. The curve is of some checkpoints of the first
+archive, before averaging.
 
 What lies finished in `--work` is not made again; the curve is of the checkpoints kept there.
 """
@@ -37,7 +38,7 @@ from modeling_asterisk import AsteriskModel
 ROOT = Path(__file__).parents[2]
 VAULTS = ("title_abstract", "heading_paragraph")
 WATCH_SECONDS = 2
-CURVE_POINTS = 4
+CURVE_POINTS = 3
 
 
 def load_archives(
