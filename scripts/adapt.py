@@ -5,7 +5,8 @@
 The teacher embeds passages of the archive, their sentences and headings; training goes on with these beside
 documentation of the installed packages, for which the model's own vectors are the targets. The weights before and
 after are then averaged: both keep what the model knew. Some documents are held out: training stops when the
-agreement with the teacher on them no longer rises, and it is printed, before and after. Nothing leaves the machine.
+agreement with the teacher on them no longer rises, and it is printed, before and after. Nothing leaves the
+machine.
 
 Each step is another command of this project. Ctrl-C stops it, the same command goes on. Text and vectors lie in
 `<output>.archive` until the model is finished, and are then deleted.
