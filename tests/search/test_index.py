@@ -14,6 +14,7 @@ from search_files import NOTES, content, message, names, pdf, write_files
 from asterisk.errors import InputError
 from asterisk.search import Index
 from asterisk.search.store import Store
+from asterisk.search.terminal import report_lines
 
 MAIL = [("tax", "forms"), ("party", "cake")]
 QUERIES = ['"', 'a"b', "NEAR(", "title:x", "-", "*", "x\0y", "and OR not", "'; drop table words"]
@@ -293,6 +294,7 @@ def test_index_of_another_model_is_embedded_again_where_the_model_is_named(index
     of_another_model(index)
     report = index.index()
     assert (report.embedded_again, report.added, report.changed) == (passages, 0, 0)
+    assert next(report_lines(report)).startswith(f"another model: {passages} passages embedded again in ")
     assert index.search(query, mode="semantic") == before
     assert index.index().embedded_again == 0
 

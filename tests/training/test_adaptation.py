@@ -4,12 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from asterisk.data.pairs import load_pairs, split_rows
 from asterisk.data.teacher_vectors import load_teacher_vectors
 from asterisk.errors import InputError
 from asterisk.evaluation.models import load_sentence_transformer
-from asterisk.training.adaptation import held_out_texts, lay_out, write_archive
+from asterisk.training.adaptation import average_weights, held_out_texts, lay_out, write_archive
 from asterisk.training.pca import load_pca
 
 TRAINING = [(f"the heron guarded the bridge at dawn {i}", f"a mole hid the ladder {i}") for i in range(40)]
@@ -57,3 +58,14 @@ def test_model_of_another_teacher_is_refused(embedded, tmp_path):
     (tmp_path / "training_state.json").write_text(json.dumps(state))
     with pytest.raises(InputError, match="its teacher was another; adapt it with the same"):
         lay_out(embedded / "text", embedded / "teacher", tmp_path, 0.5, 0, tmp_path)
+
+
+def test_weights_are_averaged(tmp_path):
+    for name, value in (("before", 1.0), ("after", 2.0)):
+        (tmp_path / name).mkdir()
+        save_file({"table": np.full((2, 3), value, dtype=np.float16)}, tmp_path / name / "model.safetensors")
+    average_weights(tmp_path / "before", tmp_path / "after", 0.75)
+    averaged = load_file(tmp_path / "after" / "model.safetensors")["table"]
+    assert averaged.dtype == np.float16
+    assert (averaged == 1.75).all()
+    assert (load_file(tmp_path / "before" / "model.safetensors")["table"] == 1).all()
