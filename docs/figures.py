@@ -158,8 +158,8 @@ def adaptation() -> str:
     table = (RESULTS / "adapt.md").read_text(encoding="utf-8").split("\n\n")[1]
     run = read_json(RESULTS / "adapt.json")["run"]
     notes = (
-        "In percent, INT8 ONNX: nDCG@10 of Cranfield's queries, of which training saw none; Spearman of STS-B dev and "
-        f"SICK-R trial. Made on {run['cores']} cores ({run['cpu']})."
+        "In percent, INT8 ONNX: nDCG@10 of Cranfield's queries, of which training saw none; Spearman of STS-B dev "
+        f"and SICK-R trial. Made on {run['cores']} cores ({run['cpu']})."
     )
     return f"{table}\n\n{textwrap.fill(notes, WIDTH)}\n"
 
