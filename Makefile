@@ -32,8 +32,8 @@ export OMP_WAIT_POLICY ?= passive
 PIPELINE := data teacher train export evaluate demo search report
 
 .DEFAULT_GOAL := help
-.PHONY: install data teacher train export evaluate results benchmark figures demo search report all quickstart push test test-fast \
-	test-next lint web space clean help
+.PHONY: install data teacher train adapt export evaluate results benchmark figures demo search report all quickstart \
+	push test test-fast test-next lint web space clean help
 
 # An interrupted installation leaves no stamp and is done again.
 install: $(VENV)/.installed ## make the virtual environment with the pinned dependencies
@@ -54,6 +54,13 @@ train: install ## distil the student -> OUTPUT; goes on after an interruption
 	$(LAUNCH) train_accelerate.py --output $(OUTPUT) --tokenizer $(TOKENIZER) \
 		--epochs $(EPOCHS) --batch_size $(BATCH_SIZE) --lr $(LR) --patience $(PATIENCE) --val_split $(VAL_SPLIT) \
 		--distill_alpha $(DISTILL_ALPHA) --max_length $(MAX_LENGTH) --resume
+
+adapt: install ## fit the released model to the text of DATASET, without labels -> OUTPUT
+	$(BIN)/python scripts/adapt.py $(DATASET) --output $(OUTPUT) --teacher_model $(TEACHER_MODEL) \
+		$(addprefix --data_dir=,$(DATA_DIR))
+
+adapt: DATASET =
+adapt: OUTPUT = build/adapted
 
 export: install ## verified fp32 and INT8 ONNX files -> OUTPUT/onnx
 	$(BIN)/python export_optimum.py --model $(OUTPUT)

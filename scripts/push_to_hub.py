@@ -7,8 +7,9 @@
 The commit holds the SentenceTransformer files, the safetensors, the model's code, the ONNX files, the results and
 the model card. ONNX files for single processors are made if they are not there, as in a clone of this repository;
 a directory is laid out without them. The model is opened with every loader first, and refused if one fails or if
-an INT8 file does not give the vectors of PyTorch. Either the whole commit arrives or nothing; unchanged files make
-no commit. With --space, what is pushed is the page of `web/` with the model, as a static Space.
+an INT8 file does not give the vectors of PyTorch. One that `scripts/adapt.py` has fitted to somebody's own text is
+refused without `--allow_adapted`. Either the whole commit arrives or nothing; unchanged files make no commit. With
+--space, what is pushed is the page of `web/` with the model, as a static Space.
 """
 
 import argparse
@@ -134,6 +135,15 @@ def check_complete(model: Path) -> None:
             raise InputError(f"{model / name}: no such file; train and export the model before pushing it")
     if not read_json(model / "onnx" / "export_state.json").get("files"):
         raise InputError(f"{model}: onnx/export_state.json is damaged; export the model again")
+
+
+def check_shareable(model: Path, allow_adapted: bool) -> None:
+    """Raise an `InputError` if the model was fitted to somebody's own text and may not be pushed."""
+    if read_json(model / "training_state.json").get("adaptation") and not allow_adapted:
+        raise InputError(
+            f"{model}: fitted to somebody's own text, of which its weights may tell something; not pushed: "
+            "--allow_adapted pushes it, with --private for a repository that nobody else reads"
+        )
 
 
 def check_vectors(model: Path, onnx_files: dict[str, Path]) -> None:
@@ -269,6 +279,7 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
             for run, of_run in zip(runs, options, strict=True)
         ],
         tuning=training.get("tuning"),
+        adaptation=training.get("adaptation"),
         date=training.get("date"),
         seed=options[-1]["seed"] if options else None,
         max_length=config["max_position_embeddings"],
@@ -376,6 +387,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--revision", default="main", help="branch to push to; made if there is none")
     parser.add_argument("--private", action="store_true", help="make a new repository private")
+    parser.add_argument("--allow_adapted", action="store_true", help="push a model fitted to somebody's own text")
     parser.add_argument("--token", help="access token; without it, HF_TOKEN or that of `hf auth login`")
     parser.add_argument("--to", type=Path, metavar="DIRECTORY", help="write the files there, push nothing")
     parser.add_argument("--dry_run", action="store_true", help="check the model and list the files, push nothing")
@@ -390,6 +402,8 @@ def main() -> None:
         raise InputError(f"--to {arguments.to}: exists and holds no {what}; choose another directory")
     name_classes(arguments.model)
     check_complete(arguments.model)
+    if not (arguments.to or arguments.dry_run):
+        check_shareable(arguments.model, arguments.allow_adapted)
     with tempfile.TemporaryDirectory() as scratch:
         onnx = arguments.model / "onnx"
         paths = [onnx / "model_quantized.onnx"] if arguments.space else sorted(onnx.glob("*.onnx"))

@@ -76,10 +76,14 @@ def plot_quality(points: dict[str, tuple[float, float]], label: str, path: Path)
     save(figure, path)
 
 
-def plot_curves(curves: dict[str, list[tuple[float, float, float]]], path: Path) -> None:
-    """Draw cosine to the teacher and STS-B dev over minutes; `curves` holds the three of each point."""
+def plot_curves(
+    curves: dict[str, list[tuple[float, float, float]]],
+    path: Path,
+    labels: tuple[str, str] = ("cosine to the teacher", "STS-B dev, Spearman, %"),
+) -> None:
+    """Draw two figures, named by `labels`, over minutes; `curves` holds the three of each point."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    for axis, column, label in zip(axes, (1, 2), ("cosine to the teacher", "STS-B dev, Spearman, %"), strict=True):
+    for axis, column, label in zip(axes, (1, 2), labels, strict=True):
         for name, points in curves.items():
             axis.plot([point[0] for point in points], [point[column] for point in points], ".-", label=name)
         axis.set(xlabel="minutes of training", ylabel=label)

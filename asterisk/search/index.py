@@ -105,7 +105,8 @@ class Index:
 
     Args:
         path: The file; by default the one of the command line.
-        model: A model directory or Hub id; by default the released model.
+        model: A model directory or Hub id; by default the released model. If it is named, `index` embeds anew what
+            another model has embedded.
         threads: Threads to embed files with; 0 means all cores.
 
     Example:
@@ -119,6 +120,7 @@ class Index:
     def __init__(self, path: str | Path | None = None, model: str | None = None, threads: int = 0) -> None:
         self.path = Path(path).expanduser() if path else default_path()
         self.model, self.threads = model or released_model(), threads
+        self.model_named = model is not None
         self.opened: Store | None = None
 
     def __enter__(self) -> Index:
@@ -151,7 +153,7 @@ class Index:
         encoder = self.query_encoder
         return fingerprint(encoder.directory / encoder.file_name, encoder.directory / "tokenizer.json")
 
-    def store(self, writable: bool = False, need_model: bool = True) -> Store:
+    def store(self, writable: bool = False, need_model: bool = True, any_model: bool = False) -> Store:
         """Open the file, and check that its vectors are of this model.
 
         Raises:
@@ -165,10 +167,10 @@ class Index:
         if need_model:
             if writable:
                 self.opened.set_facts(fingerprint=self.fingerprint, model=self.model)
-            if self.opened.fact("fingerprint") != self.fingerprint:
+            if self.opened.fact("fingerprint") != self.fingerprint and not any_model:
                 raise InputError(
                     f"{self.path}: made with another model ({self.opened.fact('model')}); name that with --model, "
-                    "or delete the file and index again"
+                    f"or embed all of it anew with `asterisk index --model {self.model}`"
                 )
         return self.opened
 
@@ -192,10 +194,13 @@ class Index:
         for path in paths:
             if not path.exists():
                 raise FileNotFoundError(f"{path}: no such file or directory")
-        store = self.store(writable=True)
+        store = self.store(writable=True, any_model=self.model_named)
         if not (paths or store.roots()):
             raise InputError("nothing to index: name a directory, as in `asterisk index ~/Notes`")
-        return Indexer(store, self.encoder).update(paths or store.roots(), progress)
+        indexer = Indexer(store, self.encoder)
+        if store.fact("fingerprint") != self.fingerprint:
+            indexer.change_model({"fingerprint": self.fingerprint, "model": self.model}, progress)
+        return indexer.update(paths or store.roots(), progress)
 
     def search(
         self,

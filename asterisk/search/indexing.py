@@ -34,6 +34,8 @@ class Report:
         embedded: Passages that the model embedded; the others' texts were known.
         seconds: The time of all.
         embedding_seconds: The part of it in the model.
+        embedded_again: Passages that had vectors of another model.
+        again_seconds: What those took.
         skipped: What was left out, and why.
         missing: Roots that are not there; what is known of them stays.
     """
@@ -47,6 +49,8 @@ class Report:
     embedded: int = 0
     seconds: float = 0.0
     embedding_seconds: float = 0.0
+    embedded_again: int = 0
+    again_seconds: float = 0.0
     skipped: dict[Path, str] = field(default_factory=dict)
     missing: list[Path] = field(default_factory=list)
 
@@ -86,6 +90,21 @@ class Indexer:
                 self.report.missing.append(root)
         self.report.seconds = time.perf_counter() - start
         return self.report
+
+    def change_model(self, facts: dict[str, str], progress: bool = False) -> None:
+        """Embed every passage of an index that another model made, and write down the facts of this one."""
+        start = time.perf_counter()
+        ((count,),) = self.store.rows("select count(*) from passages")
+        with tqdm(total=count, desc="another model", unit=" passages", disable=not progress) as bar:
+
+            def embed(texts: list[str]) -> np.ndarray:
+                vectors = self.encoder.encode(texts)
+                bar.update(len(texts))
+                return vectors
+
+            self.store.replace_vectors(embed, self.encoder.dim, facts)
+        self.report.embedded_again = count
+        self.report.again_seconds = time.perf_counter() - start
 
     def update_root(self, root: Path, progress: bool) -> None:
         """Update what is below a root."""

@@ -50,8 +50,12 @@ def as_passage(block: Block, title: str) -> Passage:
     """Leave out the first heading where it repeats the title."""
     headings = block.headings[1:] if block.headings[:1] == (title,) else block.headings
     path = " > ".join(filter(None, headings))
-    embedded = "\n".join(filter(None, (title, path, block.text)))
-    return Passage(block.text, path, block.line, block.place, embedded)
+    return Passage(block.text, path, block.line, block.place, embedded_text(title, path, block.text))
+
+
+def embedded_text(title: str, headings: str, text: str) -> str:
+    """Return what is embedded of a passage."""
+    return "\n".join(filter(None, (title, headings, text)))
 
 
 def split(block: Block, tokenizer: Tokenizer, tokens: int) -> Iterator[tuple[Block, int]]:

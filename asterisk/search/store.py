@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +24,14 @@ import sqlite_vec
 
 from asterisk.errors import InputError
 from asterisk.search.documents import Document
-from asterisk.search.passages import Passage
+from asterisk.search.passages import Passage, embedded_text
 from asterisk.search.vectors import quantise
 
 VERSION = 1
 WAIT_MS = 60_000
 MAPPED_BYTES = 1 << 32
 MOST_NEIGHBOURS = 4096  # of sqlite-vec
+REPLACED = 1024  # vectors replaced together
 SCHEMA = """
 create table facts(name text primary key, value text not null) without rowid;
 create table roots(path blob primary key) without rowid;
@@ -63,8 +64,8 @@ create table passages(
 create index passages_document on passages(document);
 create index passages_hash on passages(hash);
 create virtual table words using fts5(title, headings, text, tokenize='porter unicode61 remove_diacritics 2');
-create virtual table vectors using vec0(id integer primary key, vector int8[{dim}]);
 """
+VECTORS = "create virtual table vectors using vec0(id integer primary key, vector int8[{dim}])"
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ class Store:
         self.connection.execute("pragma synchronous=normal")
         with self.transaction():
             if dim is not None and not self.connection.execute("select count(*) from sqlite_schema").get:
-                self.connection.execute(SCHEMA.format(dim=dim))
+                self.connection.execute(SCHEMA + VECTORS.format(dim=dim))
                 self.connection.execute("insert into facts values('version', ?)", (str(VERSION),))
 
     def close(self) -> None:
@@ -376,6 +377,29 @@ class Store:
             "select vector from vectors where id = (select id from passages where hash = ? limit 1)", (hash,)
         )
         return rows[0][0] if rows else None
+
+    def replace_vectors(
+        self, embed: Callable[[list[str]], Iterable[np.ndarray]], dim: int, facts: dict[str, str]
+    ) -> None:
+        """Give every passage a vector of another model, and write down the facts of that: all of it or nothing.
+
+        Args:
+            embed: Returns unit vectors of texts, in their order.
+            dim: Width of the vectors.
+            facts: New values of facts.
+        """
+        with self.transaction() as connection:
+            connection.execute(f"drop table vectors; {VECTORS.format(dim=dim)}")
+            last = -1
+            sql = "select rowid, title, headings, text from words where rowid > ? order by rowid limit ?"
+            while rows := self.rows(sql, (last, REPLACED)):
+                vectors = embed([embedded_text(*texts) for _, *texts in rows])
+                connection.executemany(
+                    "insert into vectors(id, vector) values(?, vec_int8(?))",
+                    [(row[0], quantise(vector).tobytes()) for row, vector in zip(rows, vectors, strict=True)],
+                )
+                last = rows[-1][0]
+            connection.executemany("insert or replace into facts values(?, ?)", facts.items())
 
     def tidy(self) -> None:
         """Give back what deleted passages took: sqlite-vec does not by itself."""

@@ -67,6 +67,8 @@ def report_lines(report: Report) -> Iterator[str]:
     }
     files = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "no files"
     share = report.embedding_seconds / report.seconds if report.seconds else 0.0
+    if report.embedded_again:
+        yield f"another model: {report.embedded_again:,} passages embedded again in {report.again_seconds:.1f} s"
     yield f"{files}; {report.passages:,} passages in {report.seconds:.1f} s, {share:.0%} of it embedding"
     yield from skipped_lines(report.skipped)
     for root in report.missing:

@@ -14,6 +14,7 @@ from search_files import NOTES, content, message, names, pdf, write_files
 from asterisk.errors import InputError
 from asterisk.search import Index
 from asterisk.search.store import Store
+from asterisk.search.terminal import report_lines
 
 MAIL = [("tax", "forms"), ("party", "cake")]
 QUERIES = ['"', 'a"b', "NEAR(", "title:x", "-", "*", "x\0y", "and OR not", "'; drop table words"]
@@ -266,14 +267,53 @@ def test_nearest_are_those_of_an_exact_search(index, tmp_path, released_encoder)
     np.testing.assert_allclose([hit.cosine for hit in hits], np.sort(cosines)[:-11:-1], atol=0.01)
 
 
-def test_index_of_another_model_is_refused(index, vault, tmp_path):
-    index.index(vault)
-    index.store().connection.execute("update facts set value = 'ffff' where name = 'fingerprint'")
+def of_another_model(index):
+    """Let the index be that of another model, and without vectors."""
+    connection = index.store(writable=True).connection
+    connection.execute("update facts set value = 'ffff' where name = 'fingerprint'")
+    connection.execute("delete from vectors")
     index.close()
+
+
+def test_index_of_another_model_is_refused(index, vault):
+    index.index(vault)
+    of_another_model(index)
+    index.model_named = False
     for use in (lambda: index.search("x"), lambda: index.index(vault)):
-        with pytest.raises(InputError, match=r"made with another model \(.*asterisk\); name that with --model"):
+        with pytest.raises(
+            InputError, match=r"made with another model \(.*asterisk\); name that with --model, or"
+        ):
             use()
     assert index.search("Vienna", mode="words")  # words need no model
+
+
+def test_index_of_another_model_is_embedded_again_where_the_model_is_named(index, vault):
+    index.index(vault)
+    query = "how do I repair a heating system"
+    before, passages = index.search(query, mode="semantic"), index.status().passages
+    of_another_model(index)
+    report = index.index()
+    assert (report.embedded_again, report.added, report.changed) == (passages, 0, 0)
+    assert next(report_lines(report)).startswith(f"another model: {passages} passages embedded again in ")
+    assert index.search(query, mode="semantic") == before
+    assert index.index().embedded_again == 0
+
+
+def test_interrupted_change_of_model_leaves_the_index_as_it_was(index, vault, monkeypatch):
+    index.index(vault)
+    of_another_model(index)
+
+    def interrupt(texts):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(index.encoder, "encode", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            index.index()
+    with pytest.raises(InputError, match="made with another model"):
+        index.search("x")
+    assert index.search("Vienna", mode="words")
+    assert index.index().embedded_again
 
 
 @pytest.mark.parametrize(
