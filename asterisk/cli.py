@@ -321,7 +321,7 @@ Examples:
     metavar="COSINE",
     help="How alike items of a story are on average; else chosen by how alike those of this feed are.",
 )
-@click.option("--borderline", is_flag=True, help="Show the pairs nearest to the threshold; keep nothing.")
+@click.option("--borderline", is_flag=True, help="Show the pairs nearest to the threshold; what is new stays new.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON, a line for each story.")
 @options(MODEL, THREADS)
 def dedupe(

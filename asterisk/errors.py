@@ -20,14 +20,16 @@ def run(main: Callable[[], None]) -> None:
     except BrokenPipeError:  # the reader of a pipe has seen enough
         close_output()
         return
-    except (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             close_output()
             message = "the disk is full; free some space and run the same command again"
         elif error.errno == errno.EROFS:
             message = f"{error.filename}: the file system is read-only; choose another place"
+        elif error.filename:
+            message = f"{error.filename}: {error.strerror}"
+        elif isinstance(error, PermissionError | FileNotFoundError | FileExistsError | NotADirectoryError):
+            message = str(error)
         else:
             raise
     except ModuleNotFoundError as error:

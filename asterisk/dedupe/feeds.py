@@ -6,9 +6,12 @@ import csv
 import hashlib
 import io
 import json
+import re
 import sys
+import textwrap
+import warnings
 from calendar import timegm
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +31,17 @@ Report = Callable[[str], None]
 NAMES = {
     "title": ("title", "headline", "name"),
     "text": ("summary", "text", "content", "description", "body", "content_text", "content_html"),
-    "url": ("url", "link", "external_url", "id"),
-    "published": ("published", "date", "date_published", "pubdate", "created", "time"),
+    "url": ("url", "link", "external_url"),
+    "published": (
+        *("published", "published_at", "date", "date_published", "pubdate", "created", "updated"),
+        *("timestamp", "datetime", "time"),
+    ),
     "source": ("source", "feed", "site", "author"),
 }
 LONGEST_LINE = 1 << 24
+SHOWN = 80  # characters of a text without a title
+MARKUP = re.compile(r"</\w+>|<(br|p|img)\b", re.IGNORECASE)
+BLANK = b"\xef\xbb\xbf \t\r\n"
 MOST_SECONDS = 1e11  # the year 5138
 
 
@@ -64,6 +73,11 @@ class Item:
         return url
 
     @property
+    def label(self) -> str:
+        """The title, or the beginning of the text."""
+        return self.title or textwrap.shorten(self.text, SHOWN, placeholder=" …")
+
+    @property
     def content(self) -> bytes:
         """A hash of title and text; case and white space do not count."""
         words = " ".join(f"{self.title} {self.text}".casefold().split())
@@ -87,10 +101,12 @@ def read_items(names: Iterable[str], report: Report) -> Iterator[Item]:
 
 def read_stream(stream: BinaryIO, name: str, report: Report) -> Iterator[Item]:
     """Yield the items of one file, whose first character tells what it is."""
-    first = stream.peek(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]  # type: ignore[attr-defined]
-    if first == b"{":
+    while (head := stream.peek(64)) and not head.strip(BLANK):  # type: ignore[attr-defined]
+        stream.read(len(head))
+    first = head.lstrip(BLANK)[:1]
+    if first in (b"{", b"["):
         yield from read_json(stream, name, report)
-    elif first == b"<" or first in (b"\xff", b"\xfe"):
+    elif first in (b"<", b"\xff", b"\xfe"):
         data = stream.read()
         reader = read_opml if b"<opml" in data[:4096].lower() else read_feed
         yield from reader(data, name, report)
@@ -100,11 +116,15 @@ def read_stream(stream: BinaryIO, name: str, report: Report) -> Iterator[Item]:
         report(f"{name}: empty")
 
 
+def well_formed(text: Any) -> str:
+    """Return text in which halves of surrogate pairs are replaced."""
+    return str(text).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def plain(text: Any) -> str:
     """Return what a reader sees of text or HTML, on one line."""
-    text = "" if text is None else str(text)
-    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if "<" in text or "&" in text:
+    text = "" if text is None else well_formed(text)
+    if MARKUP.search(text) or "&" in text:
         with suppress(etree.ParserError, ValueError):  # nothing but comments; control characters
             text = " ".join(html.fromstring(f"<div>{text}</div>").itertext())
     return " ".join(text.split())
@@ -116,13 +136,19 @@ def as_time(value: Any) -> float | None:
     Raises:
         ValueError: If it is no date.
     """
-    if value is None or value == "":
+    if value is None or not str(value).strip():
         return None
+    if isinstance(value, bool):
+        raise ValueError(f"{value!r} is no date")
+    if isinstance(value, str) and value.isdecimal() and len(value) > len("20260302"):
+        value = int(value)
     try:
         if isinstance(value, int | float):
             seconds = value / 1000 if value > MOST_SECONDS else float(value)  # JavaScript counts milliseconds
         else:
-            date = date_parser.parse(str(value))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", date_parser.UnknownTimezoneWarning)
+                date = date_parser.parse(str(value))
             seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except OverflowError as error:
         raise ValueError(f"{value!r} is no date") from error
@@ -131,34 +157,25 @@ def as_time(value: Any) -> float | None:
     return seconds
 
 
-def as_item(record: Mapping[str, Any], source: str = "") -> Item:
-    """Make an item of a row.
-
-    Raises:
-        ValueError: If it has neither title nor text, or its date is none.
-    """
+def tried(record: Any, source: str, where: str, report: Report) -> Iterator[Item]:
+    """Yield the item of a row, or report why there is none."""
+    if not isinstance(record, dict):
+        report(f"{where}: not an object; left out")
+        return
     known = {str(key).strip().lower(): value for key, value in record.items()}
     found = {
         field: next((known[name] for name in names if known.get(name)), None) for field, names in NAMES.items()
     }
     title, text = plain(found["title"]), plain(found["text"])
     if not (title or text):
-        raise ValueError("neither a title nor a text")
+        report(f"{where}: neither a title nor a text; left out")
+        return
+    published = None
     try:
         published = as_time(found["published"])
-    except ValueError as error:
-        raise ValueError(f"{found['published']!r} is no date") from error
-    return Item(title, text, str(found["url"] or ""), published, plain(found["source"]) or source)
-
-
-def tried(record: Any, source: str, where: str, report: Report) -> Iterator[Item]:
-    """Yield the item of a row, or report why there is none."""
-    try:
-        if not isinstance(record, dict):
-            raise ValueError("not an object")
-        yield as_item(record, source)
-    except ValueError as error:
-        report(f"{where}: {first_line(error)}; left out")
+    except ValueError:
+        report(f"{where}: {found['published']!r} is no date; taken as of now")
+    yield Item(title, text, well_formed(found["url"] or ""), published, plain(found["source"]) or source)
 
 
 def read_feed(data: bytes, name: str, report: Report) -> Iterator[Item]:
@@ -222,41 +239,61 @@ def decoded(lines: Iterable[bytes], name: str, report: Report) -> Iterator[str]:
             yield "\n"
 
 
+def items_of(record: Any, name: str, where: str, report: Report) -> Iterator[Item]:
+    """Yield the items of a JSON Feed or a list, or the one that a JSON object is."""
+    feed = isinstance(record, dict) and isinstance(record.get("items"), list)
+    if not feed and not isinstance(record, list):
+        yield from tried(record, "", where, report)
+        return
+    source = plain(record.get("title")) if feed else ""
+    for place, row in enumerate(record["items"] if feed else record, start=1):
+        yield from tried(row, source, f"{name} item {place}", report)
+
+
 def read_json(stream: BinaryIO, name: str, report: Report) -> Iterator[Item]:
-    """Yield the items of a JSON Feed, or of one JSON object a line."""
-    lines = decoded(iter(lambda: stream.readline(LONGEST_LINE), b""), name, report)
-    for number, line in enumerate(lines, start=1):
-        where = f"{name} line {number}"
-        if not line.strip():
-            continue
+    """Yield the items of a JSON Feed or a list of objects, or of one JSON object a line."""
+    lines: Iterator[str] = decoded(iter(lambda: stream.readline(LONGEST_LINE), b""), name, report)
+    first = next(lines, "")
+    try:
+        record = json.loads(first)
+    except (ValueError, RecursionError):
+        rest = list(lines)
         try:
+            record = json.loads(first + "".join(rest))  # over several lines
+            rest = []
+        except (ValueError, RecursionError):
+            rest.insert(0, first)
+        lines = iter(rest)
+    else:
+        rest = []
+    if not rest:
+        yield from items_of(record, name, f"{name} line 1", report)
+    for number, line in enumerate(lines, start=1 if rest else 2):
+        if line.strip():
+            where = f"{name} line {number}"
             try:
                 record = json.loads(line)
-            except ValueError:
-                if number > 1:
-                    raise
-                record = json.loads(line + "".join(lines))  # a JSON Feed over several lines
-        except (ValueError, RecursionError) as error:
-            report(f"{where}: not JSON ({first_line(error)}); left out")
-            continue
-        if isinstance(record, dict) and isinstance(record.get("items"), list):
-            for place, row in enumerate(record["items"], start=1):
-                yield from tried(row, plain(record.get("title")), f"{name} item {place}", report)
-        else:
-            yield from tried(record, "", where, report)
+            except (ValueError, RecursionError) as error:
+                report(f"{where}: not JSON ({first_line(error)}); left out")
+            else:
+                yield from items_of(record, name, where, report)
 
 
 def read_table(stream: BinaryIO, name: str, report: Report) -> Iterator[Item]:
-    """Yield the rows of a CSV file, or of one with tabs and no quotes, under a header line."""
+    """Yield the rows of a table under a header line, with commas or semicolons, or with tabs and no quotes."""
     lines = decoded(stream, name, report)
     header = next(lines, "")
-    style: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if "\t" in header else {}
-    columns = next(csv.reader([header], **style), [])
+    delimiter = max(",\t;", key=header.count)
+    style: dict[str, Any] = {"strict": True} if delimiter != "\t" else {"quoting": csv.QUOTE_NONE}
+    csv.field_size_limit(LONGEST_LINE)
+    try:
+        columns = next(csv.reader([header], delimiter=delimiter, **style), [])
+    except csv.Error:  # line ends of another kind
+        columns = []
     if not {*NAMES["title"], *NAMES["text"]} & {column.strip().lower() for column in columns}:
         report(f"{name} line 1: no header with a column title or text; left out")
         return
-    csv.field_size_limit(LONGEST_LINE)
-    rows = csv.reader(lines, **style)
+    rows = csv.reader(lines, delimiter=delimiter, **style)
     while True:
         where = f"{name} line {rows.line_num + 2}"
         try:

@@ -23,8 +23,8 @@ MEANING = 0.4
 SAMPLED_PAIRS = 20_000
 # How far above the cosine of unrelated items the threshold is, and cosines from which it starts, as if that of so
 # many items: those of a handful of items tell little. See docs/dedupe.md.
-SPREADS = 1.2
-USUAL_MEDIAN, USUAL_SPREAD, USUAL_ITEMS = 0.04, 0.07, 50
+SPREADS = 1.7
+USUAL_MEDIAN, USUAL_SPREAD, USUAL_ITEMS = 0.04, 0.05, 50
 
 
 class Features:
@@ -71,9 +71,9 @@ class Features:
 def calibrated_threshold(features: Features, times: np.ndarray, window: float) -> float:
     """Choose the threshold by how near to each other the unrelated items of this feed are.
 
-    Most pairs of items are unrelated. The threshold is their median, and 1.2 times the distance from there to the
-    90th percentile for every factor of ten in the number of items within a window: the more items one is compared
-    with, the more of them are near by chance.
+    Most pairs of items are unrelated. The threshold is their median, and 1.7 times the distance to it from the
+    10th percentile for every factor of ten in the number of items within a window: the more items one is compared
+    with, the more of them are near by chance. Higher percentiles may be those of related items.
 
     Args:
         features: The items, `[n]`.
@@ -85,7 +85,7 @@ def calibrated_threshold(features: Features, times: np.ndarray, window: float) -
         rows, others = np.random.default_rng(0).integers(0, items, size=(2, SAMPLED_PAIRS))
         cosines = features.of_pairs(rows[rows != others], others[rows != others])
         median = float(np.quantile(cosines, 0.5))
-        spread = float(np.quantile(cosines, 0.9)) - median
+        spread = median - float(np.quantile(cosines, 0.1))
         beside = float(
             (np.searchsorted(times, times + window, "right") - np.searchsorted(times, times - window)).mean()
         )
@@ -171,7 +171,7 @@ def neighbours(
         begin = int(np.searchsorted(times, times[start] - window))
         cosines = features.cosines(slice(start, stop), slice(begin, stop))
         rows, columns = np.arange(start, stop), np.arange(begin, stop)
-        cosines[(columns >= rows[:, None]) | (times[columns] < times[rows, None] - window)] = -1
+        cosines[(columns >= rows[:, None]) | (times[columns] < times[rows, None] - window)] = -np.inf
         near, beside = np.nonzero(cosines >= threshold)
         for row in np.flatnonzero(np.bincount(near, minlength=len(rows)) > MOST_NEIGHBOURS):
             least = np.partition(cosines[row], -MOST_NEIGHBOURS)[-MOST_NEIGHBOURS]

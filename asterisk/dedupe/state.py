@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +15,8 @@ from asterisk.dedupe.feeds import Item
 from asterisk.errors import InputError
 
 Told = tuple[int, int, int, str, str, str, float]
-VERSION = "1"
+VERSION = "dedupe 1"
 WAIT_SECONDS = 5.0
-TITLE = 80  # characters, of an item without one
 SCHEMA = """
 create table facts(name text primary key, value text not null) without rowid;
 create table items(
@@ -75,7 +73,7 @@ class State:
             raise InputError(
                 f"{path}: not the state of `asterisk dedupe`, or of another version; name another file"
             )
-        if facts["model"] != model:
+        if facts.get("model") != model:
             raise InputError(f"{path}: made with another model; name that with --model, or delete the file")
 
     @contextmanager
@@ -118,9 +116,10 @@ class State:
         self.connection.close()
 
     def knows(self, item: Item) -> bool:
-        """Say whether an item was seen: one at the same address, or without one and otherwise the same."""
+        """Say whether an item was seen: its title at its address, or without an address title and text."""
         if address := item.address:
-            return bool(self.rows("select 1 from items where address = ? and address != ''", (address,)))
+            same = "select 1 from items where address = ? and address != '' and title = ?"
+            return bool(self.rows(same, (address, item.label)))
         same = "select 1 from items where content = ? and address = '' and source = ?"
         return bool(self.rows(same, (item.content, item.source)))
 
@@ -135,8 +134,7 @@ class State:
 
     def add(self, item: Item, published: float, twin: int | None, text: str) -> int:
         """Add an item, still without vector and group; return its number."""
-        title = item.title or textwrap.shorten(item.text, TITLE, placeholder=" …")
-        values = (item.address, item.content, title, item.url, item.source, published, twin, text)
+        values = (item.address, item.content, item.label, item.url, item.source, published, twin, text)
         columns = "address, content, title, url, source, published, twin, text"
         sql = f"insert into items({columns}) values(?, ?, ?, ?, ?, ?, ?, ?)"
         return int(self.connection.execute(sql, values).lastrowid or 0)
@@ -156,7 +154,8 @@ class State:
                 (select min(published) - :window from items where story is null) and
                 (select max(published) + :window from items where story is null))
             select id, story, published, vector, text from items where twin is null and
-                (id in (select id from near) or story in (select story from near))
+                (id in (select id from near) or story in (select story from near)
+                or id in (select twin from items where story is null))
                 order by published, content, address, id""",
             {"window": window},
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from asterisk.embed.vectors import Precision, scale, vector_type
@@ -106,14 +107,19 @@ class Job:
             InputError: If the directory holds something else.
         """
         recipe, found = self.recipe(engine), read_json(self.output / MANIFEST)
-        if not found and self.output.exists() and any(self.output.iterdir()):
+        others = {path.name for path in self.output.iterdir()} - {MANIFEST} if self.output.exists() else set()
+        if not others:  # an error left the manifest alone
+            found = {}
+        if not found and others:
             raise InputError(f"{self.output}: not empty, and no earlier output either; choose another --output")
         if found and found["recipe"] != recipe:
             changed = ", ".join(key for key in recipe if found["recipe"].get(key) != recipe[key])
             raise InputError(
                 f"{self.output}: made with another {changed}; choose another --output, or delete the directory"
             )
-        if found.get("files") and all((self.output / name).is_file() for name in found["files"]):
+        if found.get("files") and all(
+            rows_of(self.output / name) == rows for name, rows in found["files"].items()
+        ):
             return found
         if not found:
             write_json(self.output / MANIFEST, {"recipe": recipe})
@@ -157,6 +163,14 @@ class Job:
         }
         write_json(self.output / MANIFEST, manifest)
         return manifest
+
+
+def rows_of(path: Path) -> int | None:
+    """Return the rows of a Parquet file; None if it is not there or damaged."""
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (OSError, pa.ArrowException):
+        return None
 
 
 @dataclass

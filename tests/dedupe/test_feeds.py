@@ -61,7 +61,7 @@ def test_json_feed(read, indent):
     items, problems = read("feed", json.dumps(JSON_FEED, indent=indent))
     assert items == [
         Item("Mill sold", "At last", "https://cinder.example/1", None, "Cinder News"),
-        Item("", "Rain until Friday", "2", NINE, "Cinder News"),
+        Item("", "Rain until Friday", "", NINE, "Cinder News"),
     ]
     assert problems == []
 
@@ -76,7 +76,7 @@ def test_json_lines(read):
     ]
     items, problems = read("items.jsonl", "\n".join(lines))
     assert items == [Item("A", "", "https://a.example", NINE, "")]
-    assert [problem.partition(":")[0] for problem in problems] == ["line 3", "line 4", "line 5"]
+    assert [problem.partition(":")[0] for problem in problems] == ["line 3", "line 4", "item 1"]
 
 
 @pytest.mark.parametrize(
@@ -88,14 +88,49 @@ def test_dates_in_usual_forms(read, date):
     assert (items[0].published, problems) == (NINE, [])
 
 
+def test_a_bad_first_line_hides_no_other(read):
+    items, problems = read("items.jsonl", '{"title": "a"\n{"title": "b"}\n{"title": "c"}\n')
+    assert [item.title for item in items] == ["b", "c"]
+    assert [problem.partition(":")[0] for problem in problems] == ["line 1"]
+
+
+def test_a_list_of_objects(read):
+    items, _ = read("items.json", json.dumps([{"title": "a"}, {"title": "b"}], indent=1))
+    assert [item.title for item in items] == ["a", "b"]
+
+
+def test_blank_lines_before_a_feed(read):
+    items, problems = read("feed", "\n" * 9000 + ATOM)
+    assert [item.title for item in items] == ["Bridge closed"]
+    assert problems == []
+
+
+def test_less_than_is_no_markup(read):
+    items, _ = read(
+        "items.jsonl", json.dumps({"title": "List<String> if a<b and c>d", "text": "<p>so &amp; so</p>"})
+    )
+    assert (items[0].title, items[0].text) == ("List<String> if a<b and c>d", "so & so")
+
+
+def test_numbers_of_rows_are_no_addresses(read):
+    items, _ = read("items.csv", "id,title\n1,a\n2,b\n")
+    assert [item.url for item in items] == ["", ""]
+
+
+def test_quote_that_is_never_closed(read):
+    items, problems = read("items.csv", 'title,url\na,1\n"b,2\nc,3\n')
+    assert [item.title for item in items] == ["a"]
+    assert problems == ["line 3: not a row of cells (unexpected end of data); left out"]
+
+
 @pytest.mark.parametrize("date", ["soon", "-1e300", -1, 1e300, float("nan"), "9" * 40])
 def test_what_is_no_date_is_named(read, date):
     items, problems = read("items.jsonl", json.dumps({"title": "a", "date": date}))
-    assert items == []
-    assert problems[0].endswith("is no date; left out")
+    assert items == [Item("a")]
+    assert problems[0].endswith("is no date; taken as of now")
 
 
-@pytest.mark.parametrize("separator", [",", "\t"])
+@pytest.mark.parametrize("separator", [",", "\t", ";"])
 def test_table(read, separator):
     rows = [
         ["Title", "Summary", "Published"],
@@ -104,8 +139,8 @@ def test_table(read, separator):
         ["y", "", "soon"],
     ]
     items, problems = read("items.csv", "\n".join(separator.join(row) for row in rows))
-    assert items == [Item("Mill sold", "At last", "", NINE, "")]
-    assert problems == ["line 3: 1 cells instead of 3; left out", "line 4: 'soon' is no date; left out"]
+    assert items == [Item("Mill sold", "At last", "", NINE, ""), Item("y")]
+    assert problems == ["line 3: 1 cells instead of 3; left out", "line 4: 'soon' is no date; taken as of now"]
 
 
 def test_quoted_cells_may_hold_line_ends(read):

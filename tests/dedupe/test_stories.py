@@ -131,6 +131,37 @@ def test_more_items_may_come_after_the_stories(released_encoder):
         assert len(deduplicator.stories()) == 1
 
 
+def test_items_that_share_an_address_are_told_apart_by_their_titles(stories):
+    versions = [
+        Item(f"Version {n} fixes {what}", "", f"https://a.example/log#v{n}") for n, what in enumerate(PLACES[:3])
+    ]
+    assert sum(len(story) for story in stories([*versions, versions[0]])) == 3
+
+
+def test_many_reports_of_one_event_come_together(stories):
+    """The pairs of one large story must not pass for those of unrelated items: they tell the threshold."""
+    verbs = ("shakes", "strikes", "hits", "damages", "rattles", "jolts")
+    quake = [Item(f"Strong earthquake {verb} Lima, {n} hurt", "", f"{verb}{n}") for verb in verbs for n in (4, 7)]
+    topics = """dentists on strike|a bridge is painted|tax forms due|whale seen|opera house reopens|snow in hills
+        |library fines end|new tram line|chess title won|bakery closes|bank lifts rates|ferry sold|wolves return
+        |school of music|football coach leaves|phone masts fail|grain prices fall|painter dies at ninety"""
+    found = stories([*quake, *OTHER, *(Item(topic.strip(), "", topic) for topic in topics.split("|"))])
+    assert found[0] == titles(quake)
+
+
+def test_a_copy_of_something_older_than_a_smaller_window(released_encoder, tmp_path):
+    copies = [
+        Item("Mill sold", "At last", f"https://{name}.example", time) for name, time in (("a", 0), ("b", 20 * DAY))
+    ]
+    for window, keep in ((30 * DAY, True), (30 * DAY, False), (DAY, True)):
+        with Deduplicator(released_encoder, tmp_path / "state", window) as deduplicator:
+            deduplicator.add(copies[:1] if window == 30 * DAY and keep else copies)
+            found = deduplicator.stories()
+            if keep:
+                deduplicator.keep()
+    assert [member.new for member in found[0].members] == [False, True]
+
+
 def test_state_of_another_model_is_refused(released_encoder, tmp_path):
     Deduplicator(released_encoder, tmp_path / "state").close()
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o600
