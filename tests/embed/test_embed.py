@@ -195,6 +195,21 @@ def test_only_missing_files_are_made_again(corpus, tmp_path, monkeypatch):
     assert output(tmp_path).equals(expected)
 
 
+def test_a_file_that_was_damaged_later_is_made_again(embed, corpus, tmp_path):
+    assert embed(corpus, "--rows_per_file", 20).code == 0
+    path = tmp_path / "vectors" / file_name(1)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:3000])
+    assert embed(corpus, "--rows_per_file", 20).code == 0
+    assert output(tmp_path).num_rows == 50
+    assert path.read_bytes() == whole
+
+
+def test_a_mistake_leaves_nothing_in_the_way(embed, corpus):
+    assert "no column" in refused(embed(corpus, "--column", "body"))
+    assert embed(corpus).code == 0
+
+
 @pytest.mark.slow
 def test_killed_run_goes_on(corpus, tmp_path):
     pq.write_table(pa.table({"text": TEXTS * 400}), tmp_path / "many.parquet")
