@@ -14,7 +14,6 @@ from platformdirs import user_data_path
 
 from asterisk.encoder import AsteriskEncoder
 from asterisk.errors import InputError
-from asterisk.files import fingerprint
 from asterisk.released import released_model
 from asterisk.search.ranking import DEPTH, Mode, Ranked, best_passages, fuse, rank_by_vector, rank_by_words
 from asterisk.search.store import MOST_NEIGHBOURS, Filter, Store
@@ -100,6 +99,24 @@ def depth(limit: int) -> int:
     return min(max(DEPTH, 5 * limit), MOST_NEIGHBOURS)
 
 
+def hit(store: Store, ranked: Ranked) -> Hit:
+    """Look up what is shown of a document."""
+    ((path, line, place, title, headings, text, tags, date, url),) = store.rows(HIT, (ranked.passage,))
+    return Hit(
+        Path(os.fsdecode(path)),
+        line,
+        place,
+        title,
+        headings,
+        text,
+        ranked.score,
+        ranked.cosine,
+        json.loads(tags),
+        date,
+        url,
+    )
+
+
 class Index:
     """An index of notes, pages and messages: one file, which several processes may read and write at once.
 
@@ -147,12 +164,6 @@ class Index:
         """The model for one text: other threads would wait in a busy loop, while SQLite wants a core."""
         return AsteriskEncoder(self.model, threads=1)
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """A hash of the model's files."""
-        encoder = self.query_encoder
-        return fingerprint(encoder.directory / encoder.file_name, encoder.directory / "tokenizer.json")
-
     def store(self, writable: bool = False, need_model: bool = True, any_model: bool = False) -> Store:
         """Open the file, and check that its vectors are of this model.
 
@@ -166,8 +177,8 @@ class Index:
             self.opened = Store(self.path, writable, self.query_encoder.dim if writable and need_model else None)
         if need_model:
             if writable:
-                self.opened.set_facts(fingerprint=self.fingerprint, model=self.model)
-            if self.opened.fact("fingerprint") != self.fingerprint and not any_model:
+                self.opened.set_facts(fingerprint=self.query_encoder.fingerprint, model=self.model)
+            if self.opened.fact("fingerprint") != self.query_encoder.fingerprint and not any_model:
                 raise InputError(
                     f"{self.path}: made with another model ({self.opened.fact('model')}); name that with --model, "
                     f"or embed all of it anew with `asterisk index --model {self.model}`"
@@ -198,8 +209,8 @@ class Index:
         if not (paths or store.roots()):
             raise InputError("nothing to index: name a directory, as in `asterisk index ~/Notes`")
         indexer = Indexer(store, self.encoder)
-        if store.fact("fingerprint") != self.fingerprint:
-            indexer.change_model({"fingerprint": self.fingerprint, "model": self.model}, progress)
+        if store.fact("fingerprint") != self.query_encoder.fingerprint:
+            indexer.change_model({"fingerprint": self.query_encoder.fingerprint, "model": self.model}, progress)
         return indexer.update(paths or store.roots(), progress)
 
     def search(
@@ -227,13 +238,15 @@ class Index:
             raise ValueError("the query is empty")
         store = self.store(need_model=mode != "words")
         chosen, passages = Filter(paths, tags, since), depth(limit)
-        by_words = best_passages(rank_by_words(store, query, passages, chosen)) if mode != "semantic" else []
-        by_vector = []
-        if mode != "words":
-            vector = self.query_encoder.encode(query)
-            by_vector = best_passages(rank_by_vector(store, vector, passages, chosen))
-        ranked = fuse(by_words, by_vector) if mode == "hybrid" else by_words or by_vector
-        return [self.hit(found) for found in ranked[:limit]]
+        vector = None if mode == "words" else self.query_encoder.encode(query)
+        by_words, by_vector = [], []
+        with store.snapshot():
+            if mode != "semantic":
+                by_words = best_passages(rank_by_words(store, query, passages, chosen))
+            if vector is not None:
+                by_vector = best_passages(rank_by_vector(store, vector, passages, chosen))
+            ranked = fuse(by_words, by_vector) if mode == "hybrid" else by_words or by_vector
+            return [hit(store, found) for found in ranked[:limit]]
 
     def similar(self, file: str | Path, limit: int = 10) -> list[Hit]:
         """Find the documents nearest to one in the index, by the mean of its vectors.
@@ -243,35 +256,20 @@ class Index:
         """
         path = Path(file).expanduser().resolve()
         store = self.store(need_model=False)
-        rows = store.rows(
-            """select document, vectors.vector from files join documents on file = files.id
-            join passages on document = documents.id join vectors on vectors.id = passages.id where path = ?""",
-            (os.fsencode(path),),
-        )
-        if not rows:
-            raise InputError(f"{path}: not in the index; `asterisk index {path}` adds it")
-        own = {document for document, _ in rows}
-        ranked = rank_by_vector(store, mean([vector for _, vector in rows]), depth(limit + len(rows)), Filter())
-        others = [found for found in best_passages(ranked) if found.document not in own]
-        return [self.hit(found) for found in others[:limit]]
-
-    def hit(self, ranked: Ranked) -> Hit:
-        """Look up what is shown of a document."""
-        store = self.store(need_model=False)
-        ((path, line, place, title, headings, text, tags, date, url),) = store.rows(HIT, (ranked.passage,))
-        return Hit(
-            Path(os.fsdecode(path)),
-            line,
-            place,
-            title,
-            headings,
-            text,
-            ranked.score,
-            ranked.cosine,
-            json.loads(tags),
-            date,
-            url,
-        )
+        with store.snapshot():
+            rows = store.rows(
+                """select document, vectors.vector from files join documents on file = files.id
+                join passages on document = documents.id join vectors on vectors.id = passages.id
+                where path = ?""",
+                (os.fsencode(path),),
+            )
+            if not rows:
+                raise InputError(f"{path}: not in the index; `asterisk index {path}` adds it")
+            own = {document for document, _ in rows}
+            middle = mean([vector for _, vector in rows])
+            ranked = rank_by_vector(store, middle, depth(limit + len(rows)), Filter())
+            others = [found for found in best_passages(ranked) if found.document not in own]
+            return [hit(store, found) for found in others[:limit]]
 
     def status(self) -> Status:
         """Count what is in the index."""

@@ -224,6 +224,16 @@ class Store:
                     self.connection.execute("rollback")
                 raise
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """See the index as it is now, whatever others write meanwhile."""
+        with plain_errors(self.path):
+            self.connection.execute("begin")
+            try:
+                yield
+            finally:
+                self.connection.execute("rollback")
+
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """Run a query."""
         with plain_errors(self.path):

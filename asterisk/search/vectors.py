@@ -14,10 +14,15 @@ def quantise(vectors: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(vectors * SCALE), -LARGEST, LARGEST).astype(np.int8)
 
 
+def unit_rows(stored: list[bytes], dim: int) -> np.ndarray:
+    """Return stored vectors as unit vectors in float32, `[n, dim]`."""
+    matrix = np.frombuffer(b"".join(stored), dtype=np.int8).reshape(-1, dim).astype(np.float32)
+    return matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
+
+
 def cosines(query: np.ndarray, stored: list[bytes]) -> np.ndarray:
     """Return the cosines of a unit vector in float32 with stored vectors, `[n]`."""
-    matrix = np.frombuffer(b"".join(stored), dtype=np.int8).reshape(len(stored), -1).astype(np.float32)
-    return matrix @ query / np.maximum(np.linalg.norm(matrix, axis=1), 1e-12)
+    return unit_rows(stored, len(query)) @ query
 
 
 def mean(stored: list[bytes]) -> np.ndarray:

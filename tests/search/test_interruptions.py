@@ -12,6 +12,7 @@ import pytest
 from search_files import content, message, names, write_files
 
 from asterisk.search.documents import Document
+from asterisk.search.ranking import fuse
 from asterisk.search.store import State
 
 WORDS = "heron otter lantern orchard harbour cellar tower clock river ladder violin bridge".split()  # noqa: SIM905
@@ -98,6 +99,22 @@ def test_two_processes_index_while_a_third_searches(start, index, many, undistur
     index.close()
     index.index(many)
     assert content(index) == undisturbed
+
+
+def test_what_another_deletes_during_a_search_is_still_shown(index, open_index, vault, monkeypatch):
+    index.index(vault)
+
+    def delete_and_fuse(*rankings):
+        other = open_index()
+        other.prune(vault)
+        other.close()
+        return fuse(*rankings)
+
+    monkeypatch.setattr("asterisk.search.index.fuse", delete_and_fuse)
+    index.close()  # so that it opens the file to read only
+    assert names(index.search("water pressure", limit=1)) == ["Boiler.md"]
+    monkeypatch.undo()
+    assert index.search("water pressure", limit=1) == []
 
 
 def test_mbox_that_two_processes_read_at_once(index, open_index, vault):
