@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable, Sized
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,11 @@ class AsteriskEncoder:
     def __reduce__(self) -> tuple[type[AsteriskEncoder], tuple[str, str, int]]:
         """Let copies, and processes that the encoder is sent to, open the files again."""
         return type(self), (str(self.directory), self.file_name, self.threads)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits that tell this model's vectors from those of others."""
+        return fingerprint(self.directory / self.file_name, self.directory / "tokenizer.json")
 
     def warn_if_stale(self) -> None:
         """Warn if the ONNX file was exported from other weights than those beside it."""

@@ -28,7 +28,9 @@ def run(main: Callable[[], None]) -> None:
             message = f"{error.filename}: the file system is read-only; choose another place"
         elif error.filename:
             message = f"{error.filename}: {error.strerror}"
-        elif isinstance(error, PermissionError | FileNotFoundError | FileExistsError | NotADirectoryError):
+        elif isinstance(
+            error, PermissionError | FileNotFoundError | FileExistsError | NotADirectoryError | IsADirectoryError
+        ):
             message = str(error)
         else:
             raise

@@ -39,6 +39,7 @@ NAMES = {
     "source": ("source", "feed", "site", "author"),
 }
 LONGEST_LINE = 1 << 24
+WORDS = 64  # that an item is compared by
 SHOWN = 80  # characters of a text without a title
 MARKUP = re.compile(r"</\w+>|<(br|p|img)\b", re.IGNORECASE)
 BLANK = b"\xef\xbb\xbf \t\r\n"
@@ -76,6 +77,11 @@ class Item:
     def label(self) -> str:
         """The title, or the beginning of the text."""
         return self.title or textwrap.shorten(self.text, SHOWN, placeholder=" …")
+
+    @property
+    def beginning(self) -> str:
+        """The words that tell which story it is; what follows is background that many share."""
+        return " ".join(f"{self.title}. {self.text}".split()[:WORDS])
 
     @property
     def content(self) -> bytes:
@@ -157,7 +163,7 @@ def as_time(value: Any) -> float | None:
     return seconds
 
 
-def tried(record: Any, source: str, where: str, report: Report) -> Iterator[Item]:
+def row_items(record: Any, source: str, where: str, report: Report) -> Iterator[Item]:
     """Yield the item of a row, or report why there is none."""
     if not isinstance(record, dict):
         report(f"{where}: not an object; left out")
@@ -224,7 +230,7 @@ def read_opml(data: bytes, name: str, report: Report) -> Iterator[Item]:
                 yield from read_feed(stream.read(), str(path), report)
         elif url:
             record = {"title": title, "url": url, "published": outline.get("created")}
-            yield from tried(record, outline.get("category", ""), f"{name} line {outline.sourceline}", report)
+            yield from row_items(record, outline.get("category", ""), f"{name} line {outline.sourceline}", report)
     if remote:
         report(f"{name}: {remote:,} feeds on the net were not fetched; save them and name the files")
 
@@ -243,11 +249,11 @@ def items_of(record: Any, name: str, where: str, report: Report) -> Iterator[Ite
     """Yield the items of a JSON Feed or a list, or the one that a JSON object is."""
     feed = isinstance(record, dict) and isinstance(record.get("items"), list)
     if not feed and not isinstance(record, list):
-        yield from tried(record, "", where, report)
+        yield from row_items(record, "", where, report)
         return
     source = plain(record.get("title")) if feed else ""
     for place, row in enumerate(record["items"] if feed else record, start=1):
-        yield from tried(row, source, f"{name} item {place}", report)
+        yield from row_items(row, source, f"{name} item {place}", report)
 
 
 def read_json(stream: BinaryIO, name: str, report: Report) -> Iterator[Item]:
@@ -304,6 +310,6 @@ def read_table(stream: BinaryIO, name: str, report: Report) -> Iterator[Item]:
             report(f"{where}: not a row of cells ({error}); left out")
             continue
         if len(cells) == len(columns):
-            yield from tried(dict(zip(columns, cells, strict=True)), "", where, report)
+            yield from row_items(dict(zip(columns, cells, strict=True)), "", where, report)
         elif cells:
             report(f"{where}: {len(cells)} cells instead of {len(columns)}; left out")

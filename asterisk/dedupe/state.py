@@ -14,7 +14,7 @@ import numpy as np
 from asterisk.dedupe.feeds import Item
 from asterisk.errors import InputError
 
-Told = tuple[int, int, int, str, str, str, float]
+MemberRow = tuple[int, int, int, str, str, str, float]
 VERSION = "dedupe 1"
 WAIT_SECONDS = 5.0
 SCHEMA = """
@@ -132,9 +132,9 @@ class State:
         )
         return found[0][0] if found else None
 
-    def add(self, item: Item, published: float, twin: int | None, text: str) -> int:
+    def add(self, item: Item, published: float, twin: int | None) -> int:
         """Add an item, still without vector and group; return its number."""
-        values = (item.address, item.content, item.label, item.url, item.source, published, twin, text)
+        values = (item.address, item.content, item.label, item.url, item.source, published, twin, item.beginning)
         columns = "address, content, title, url, source, published, twin, text"
         sql = f"insert into items({columns}) values(?, ?, ?, ?, ?, ?, ?, ?)"
         return int(self.connection.execute(sql, values).lastrowid or 0)
@@ -144,7 +144,7 @@ class State:
         rows = ((vector.tobytes(), number) for number, vector in zip(numbers, vectors, strict=True))
         self.connection.executemany("update items set vector = ? where id = ?", rows)
 
-    def leaves(self, window: float) -> list[tuple[int, int | None, float, bytes, str]]:
+    def candidates(self, window: float) -> list[tuple[int, int | None, float, bytes, str]]:
         """Return number, story, time, vector and text of unreported items, and of those that they may belong to.
 
         They are in the order of time, whatever the order in which they came.
@@ -168,7 +168,7 @@ class State:
         """Return the highest number of a story."""
         return int(self.rows("select coalesce(max(story), 0) from items")[0][0])
 
-    def tell(self, stories: dict[int, int]) -> list[tuple[int, int, int, str, str, str, float]]:
+    def assign(self, stories: dict[int, int]) -> list[tuple[int, int, int, str, str, str, float]]:
         """Write down the stories of items, for good once `keep` is called; return all members of these stories.
 
         Returns:
@@ -185,7 +185,7 @@ class State:
         )
 
     def keep(self) -> None:
-        """Keep what `tell` has written."""
+        """Keep what `assign` has written."""
         with self.plain_errors():
             self.connection.execute("commit")
 

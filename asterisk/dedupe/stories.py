@@ -16,15 +16,12 @@ from tqdm import tqdm
 
 from asterisk.dedupe.feeds import Item
 from asterisk.dedupe.grouping import Cluster, Features, agglomerate, calibrated_threshold, neighbours
-from asterisk.dedupe.state import State, Told
+from asterisk.dedupe.state import MemberRow, State
 from asterisk.encoder import AsteriskEncoder
-from asterisk.files import fingerprint
-from asterisk.search.vectors import quantise
+from asterisk.search.vectors import quantise, unit_rows
 
 DAY = 86400.0
 BLOCK = 1024
-# The beginning of an item tells which story it is; the rest is background that many share.
-WORDS = 64
 # How far from the threshold a pair is called borderline.
 MARGIN = 0.1
 
@@ -97,8 +94,7 @@ class Deduplicator:
         threshold: float | None = None,
     ) -> None:
         self.encoder, self.window, self.threshold = encoder, window, threshold
-        model = fingerprint(encoder.directory / encoder.file_name, encoder.directory / "tokenizer.json")
-        self.state = State(state, model)
+        self.state = State(state, encoder.fingerprint)
         self.now = time.time()
         self.seen = 0
         # Of the items that new ones may belong to, in the order of time: numbers, stories, times, features.
@@ -147,11 +143,10 @@ class Deduplicator:
                 continue
             published = self.now if item.published is None else item.published
             twin = self.state.twin(item, published, self.window)
-            text = " ".join(f"{item.title}. {item.text}".split()[:WORDS])
-            number = self.state.add(item, published, twin, text)
+            number = self.state.add(item, published, twin)
             if twin is None:
                 numbers.append(number)
-                texts.append(text)
+                texts.append(item.beginning)
         self.state.set_vectors(numbers, quantise(self.encoder.encode(texts)))
 
     def stories(self) -> list[Story]:
@@ -160,19 +155,17 @@ class Deduplicator:
         Returns:
             The stories that have new items, whole, in the order of their numbers.
         """
-        leaves = self.state.leaves(self.window)
-        self.numbers, self.known = [leaf[0] for leaf in leaves], [leaf[1] for leaf in leaves]
-        self.times = np.array([leaf[2] for leaf in leaves])
-        stored = np.frombuffer(b"".join(leaf[3] for leaf in leaves), dtype=np.int8).astype(np.float32)
-        stored = stored.reshape(-1, self.encoder.dim)
-        vectors = stored / np.maximum(np.linalg.norm(stored, axis=1, keepdims=True), 1)
-        self.features = Features(vectors, [leaf[4] for leaf in leaves])
+        candidates = self.state.candidates(self.window)
+        self.numbers, self.known = [row[0] for row in candidates], [row[1] for row in candidates]
+        self.times = np.array([row[2] for row in candidates])
+        vectors = unit_rows([row[3] for row in candidates], self.encoder.dim)
+        self.features = Features(vectors, [row[4] for row in candidates])
         if self.threshold is None:
             self.threshold = calibrated_threshold(self.features, self.times, self.window)
         story_of = self.group(self.threshold)
         found = {number: story_of[leaf] for number, leaf in self.state.unreported()}
-        members: dict[int, list[Told]] = defaultdict(list)
-        for row in self.state.tell(found):
+        members: dict[int, list[MemberRow]] = defaultdict(list)
+        for row in self.state.assign(found):
             members[row[0]].append(row)
         place = {number: row for row, number in enumerate(self.numbers)}
         stories = []

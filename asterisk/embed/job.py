@@ -16,7 +16,7 @@ from tqdm import tqdm
 from asterisk.embed.vectors import Precision, scale, vector_type
 from asterisk.encoder import AsteriskEncoder
 from asterisk.errors import InputError
-from asterisk.files import fingerprint, read_json, write_json
+from asterisk.files import read_json, write_json
 
 # Readers of Parquet directories pass over names that begin with an underscore.
 MANIFEST = "_manifest.json"
@@ -67,9 +67,7 @@ class Job:
         self.dim = self.truncate_dim or encoder.dim
         if self.precision == "binary" and self.dim % 8:
             raise InputError(f"--truncate_dim {self.dim}: for --precision binary it must be a multiple of 8")
-        self.model_fingerprint = fingerprint(
-            encoder.directory / encoder.file_name, encoder.directory / "tokenizer.json"
-        )
+        self.model_fingerprint = encoder.fingerprint
 
     @property
     def key(self) -> str:

@@ -33,9 +33,10 @@ from usearch.index import Index
 
 from asterisk import AsteriskEncoder
 from asterisk.data.sources import Selection, Tally, raw_pairs
-from asterisk.dedupe import Deduplicator, read_items
+from asterisk.dedupe import Deduplicator, Item, read_items
+from asterisk.dedupe.feeds import WORDS
 from asterisk.dedupe.grouping import Cluster, Features, agglomerate, calibrated_threshold, neighbours
-from asterisk.dedupe.stories import DAY, WORDS
+from asterisk.dedupe.stories import DAY
 from asterisk.errors import InputError, run
 from asterisk.evaluation.measuring import SEED, machine_facts, peak_memory_mb, write_report
 from asterisk.evaluation.results import markdown_table
@@ -69,7 +70,7 @@ class Feed:
             map(json.loads, path.read_text(encoding="utf-8").splitlines()), key=lambda row: row["published"]
         )
         times = np.array([row["published"].rstrip("Z") for row in rows], dtype="datetime64[s]").astype(float)
-        texts = [" ".join(f"{row['title']}. {row['summary']}".split()[:WORDS]) for row in rows]
+        texts = [Item(row["title"], row["summary"]).beginning for row in rows]
         return cls(encoder, texts, times, np.array([row["event"] for row in rows]))
 
     @cached_property

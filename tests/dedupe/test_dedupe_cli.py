@@ -112,7 +112,7 @@ def run(feed, state, program="from asterisk import cli; cli.main()"):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("place", ["State.set_vectors", "State.tell", "State.keep"])
+@pytest.mark.parametrize("place", ["State.set_vectors", "State.assign", "State.keep"])
 def test_killed_at_any_step_nothing_is_lost(feed, tmp_path, place):
     state = tmp_path / "feeds.state"
     program = f"""
