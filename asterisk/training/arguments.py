@@ -30,7 +30,7 @@ class DistillationArguments:
     )
     lowercase: bool = option(True, "whether a vocabulary trained on the pairs ignores case")
     embedding_size: int = option(256, "width of the token table; 0 means the full hidden size")
-    intermediate_size: int = option(256, "width of the feed-forward layers")
+    intermediate_size: int = option(256, "width of the feed-forward layers; those of an initial model only widen")
     projection_dim: int = option(256, "size of the sentence embedding")
     initial_model: Path | None = option(None, "go on from this model's weights, with its tokenizer and PCA map")
     init_from_teacher: bool = option(True, "start the token table from the teacher's vectors of the vocabulary")

@@ -25,7 +25,7 @@ WITHOUT_EFFECT = (
     "eval_steps",
     "sts_dev",
 )
-SETTLED_BY_INITIAL_MODEL = ("tokenizer", "lowercase", "embedding_size", "intermediate_size", "projection_dim")
+SETTLED_BY_INITIAL_MODEL = ("tokenizer", "lowercase", "embedding_size", "projection_dim")
 
 
 def make_recipe(

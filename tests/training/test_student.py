@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from asterisk.training.student import initialise_from_teacher
+from asterisk.training.student import initialise_from_teacher, widen_feed_forward
 from modeling_asterisk import AsteriskConfig, AsteriskModel
 
 DIM, VOCABULARY = 8, 40
@@ -31,3 +31,17 @@ def test_untrained_model_is_a_static_embedding_of_the_teacher(embedding_size):
     with torch.no_grad():
         got = model(torch.tensor([ids])).sentence_embedding[0].numpy()
     assert got @ expected / np.linalg.norm(expected) > 0.99
+
+
+def test_wider_feed_forward_layers_compute_the_same_and_can_learn():
+    torch.manual_seed(0)
+    config = AsteriskConfig(vocab_size=VOCABULARY, encoder_hidden_size=32, intermediate_size=8, hidden_size=DIM)
+    model = AsteriskModel(config).eval()
+    ids = torch.tensor([[7, 3, 21, 3]])
+    before = model(ids).sentence_embedding
+    widen_feed_forward(model, 24)
+    after = model(ids).sentence_embedding
+    torch.testing.assert_close(after, before)
+    after[0, 0].backward()
+    assert model.config.intermediate_size == model.layers[0].intermediate.out_features == 24
+    assert (model.layers[1].feed_forward_output.weight.grad[:, 8:].abs().sum(0) > 0).all()
