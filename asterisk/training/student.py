@@ -88,23 +88,21 @@ def fill_untrained_positions(model: AsteriskModel, trained: int) -> None:
         positions[trained:] = positions[trained // 2 : trained].mean(0)
 
 
-def widen_feed_forward(model: AsteriskModel, size: int) -> None:
-    """Give the feed-forward layers of a trained model `size` units, in place; it computes the same as before.
+def widen_feed_forward(model: AsteriskModel, size: int) -> AsteriskModel:
+    """Return a trained model with feed-forward layers of `size` units, more than it has; it computes the same.
 
     What the new units read is random, what they write is zero until training changes it (compare Chen et al. 2016,
     "Net2Net", arXiv:1511.05641).
     """
     wide = AsteriskModel(AsteriskConfig(**{**model.config.to_dict(), "intermediate_size": size}))
-    with torch.no_grad():
-        for layer, wide_layer in zip(model.layers, wide.layers, strict=True):
-            old = layer.intermediate.out_features
-            wide_layer.feed_forward_output.weight.zero_()
-            wide_layer.feed_forward_output.weight[:, :old] = layer.feed_forward_output.weight
-            wide_layer.feed_forward_output.bias.copy_(layer.feed_forward_output.bias)
-            wide_layer.intermediate.weight[:old] = layer.intermediate.weight
-            wide_layer.intermediate.bias[:old] = layer.intermediate.bias
-            layer.intermediate, layer.feed_forward_output = wide_layer.intermediate, wide_layer.feed_forward_output
-    model.config.intermediate_size = size
+    state = wide.state_dict()  # its tensors are the model's own
+    for name, weights in model.state_dict().items():
+        if name.endswith("feed_forward_output.weight"):
+            state[name].zero_()
+            state[name][:, : weights.shape[1]] = weights
+        else:
+            state[name][: len(weights)] = weights
+    return wide
 
 
 def prepare_student(
@@ -139,7 +137,7 @@ def prepare_student(
     config.vocab_size, config.pad_token_id = len(tokenizer), tokenizer.pad_token_id
     model = AsteriskModel.from_pretrained(initial) if initial else AsteriskModel(config)
     if model.config.intermediate_size < arguments.intermediate_size:
-        widen_feed_forward(model, arguments.intermediate_size)
+        model = widen_feed_forward(model, arguments.intermediate_size)
     if arguments.init_from_teacher and not initial:
         token_vectors = teacher_token_vectors(
             tokenizer,
