@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import IO, Any, AnyStr
+
+LONGEST_LINE = 1 << 24
 
 
 @contextmanager
@@ -50,6 +52,12 @@ def replace_directory(new: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def bounded_lines(stream: IO[AnyStr]) -> Iterator[AnyStr]:
+    """Yield the lines of a stream. Beyond `LONGEST_LINE` one is cut: a small gzip file may hold gigabytes."""
+    while line := stream.readline(LONGEST_LINE):
+        yield line
+
+
 def write_json(path: Path, value: object) -> None:
     """Write `value` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
@@ -65,7 +73,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; an absent or damaged file reads as empty, so that its step runs again."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

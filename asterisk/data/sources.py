@@ -27,6 +27,7 @@ from tqdm import tqdm
 from asterisk.data.docstrings import docstring_files, docstrings, parse_docstring
 from asterisk.data.pairs import COLUMNS
 from asterisk.errors import InputError
+from asterisk.files import bounded_lines
 
 TABLES = (".tsv", ".csv")
 # By byte-order mark. That of UTF-32 begins with that of UTF-16.
@@ -106,7 +107,9 @@ def table_rows(path: Path, tally: Tally) -> Iterator[Record]:
     style = {"strict": True} if file_type(str(path)) == ".csv" else {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
     csv.field_size_limit(1 << 23)  # bounds what a quote that is never closed can swallow
     with open_text(path) as file:
-        rows = csv.reader((line.replace("\0", "") for line in file), **style)  # Python 3.10 refuses NUL
+        rows = csv.reader(
+            (line.replace("\0", "") for line in bounded_lines(file)), **style
+        )  # Python 3.10 refuses NUL
         try:
             header = next(rows, [])
         except csv.Error:
@@ -134,7 +137,7 @@ def line_rows(path: Path, tally: Tally) -> Iterator[Record]:
     """Read a file with one text a line (.txt: summaries without articles) or one JSON object a line."""
     plain_text = file_type(str(path)) == ".txt"
     with open_text(path) as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(bounded_lines(file), 1):
             where = f"{path} line {number}"
             if plain_text or not line.strip("\0 \r\n"):
                 yield where, dict(zip(COLUMNS, (line, None), strict=True))

@@ -26,9 +26,9 @@ def load_teacher_vectors(
         raise InputError(
             f"{directory}: no finished teacher vectors here; run scripts/precompute_teacher.py (again)"
         )
-    if meta["dataset_fingerprint"] != data_fingerprint:
+    if meta.get("dataset_fingerprint") != data_fingerprint:
         raise InputError(
-            f"{directory}: these teacher vectors belong to other text pairs ({meta['dataset_fingerprint']}, "
+            f"{directory}: these teacher vectors belong to other text pairs ({meta.get('dataset_fingerprint')}, "
             f"not {data_fingerprint}); run scripts/precompute_teacher.py again"
         )
     vectors = []
@@ -39,9 +39,9 @@ def load_teacher_vectors(
             raise InputError(
                 f"{directory / name}: cannot be read ({error}); run scripts/precompute_teacher.py again"
             ) from error
-        if vectors[-1].shape != (meta["rows"], meta["dim"]):
+        if vectors[-1].shape != (meta.get("rows"), meta.get("dim")):
             raise InputError(
-                f"{directory / name}: shape {vectors[-1].shape}, wanted {(meta['rows'], meta['dim'])}; "
+                f"{directory / name}: shape {vectors[-1].shape}, wanted {(meta.get('rows'), meta.get('dim'))}; "
                 "run scripts/precompute_teacher.py again"
             )
     return vectors[0], vectors[1], meta

@@ -25,6 +25,7 @@ from dateutil.tz import UTC
 from lxml import etree, html
 
 from asterisk.errors import first_line
+from asterisk.files import LONGEST_LINE, bounded_lines
 
 Report = Callable[[str], None]
 # By which names the columns of a table, or the keys of JSON objects, are known.
@@ -38,7 +39,6 @@ NAMES = {
     ),
     "source": ("source", "feed", "site", "author"),
 }
-LONGEST_LINE = 1 << 24
 WORDS = 64  # that an item is compared by
 SHOWN = 80  # characters of a text without a title
 MARKUP = re.compile(r"</\w+>|<(br|p|img)\b", re.IGNORECASE)
@@ -258,7 +258,7 @@ def items_of(record: Any, name: str, where: str, report: Report) -> Iterator[Ite
 
 def read_json(stream: BinaryIO, name: str, report: Report) -> Iterator[Item]:
     """Yield the items of a JSON Feed or a list of objects, or of one JSON object a line."""
-    lines: Iterator[str] = decoded(iter(lambda: stream.readline(LONGEST_LINE), b""), name, report)
+    lines: Iterator[str] = decoded(bounded_lines(stream), name, report)
     first = next(lines, "")
     try:
         record = json.loads(first)
@@ -287,7 +287,7 @@ def read_json(stream: BinaryIO, name: str, report: Report) -> Iterator[Item]:
 
 def read_table(stream: BinaryIO, name: str, report: Report) -> Iterator[Item]:
     """Yield the rows of a table under a header line, with commas or semicolons, or with tabs and no quotes."""
-    lines = decoded(stream, name, report)
+    lines = decoded(bounded_lines(stream), name, report)
     header = next(lines, "")
     delimiter = max(",\t;", key=header.count)
     style: dict[str, Any] = {"strict": True} if delimiter != "\t" else {"quoting": csv.QUOTE_NONE}

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from asterisk.embed.job import PLACE, Job
 from asterisk.errors import InputError, first_line
+from asterisk.files import bounded_lines
 
 TEXT, PROBLEM = "__text", "__problem"
 TABLES, LINES = (".csv", ".tsv"), (".jsonl", ".ndjson", ".txt")
@@ -74,7 +75,7 @@ def is_hub_dataset(sources: list[str]) -> bool:
 def line_rows(stream: BinaryIO, name: str, column: str) -> Numbered:
     """Read a text a line, or a JSON object a line; blank lines of the latter are no rows."""
     plain = file_format(name) == ".txt"
-    for number, line in enumerate(stream, start=1):
+    for number, line in enumerate(bounded_lines(stream), start=1):
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             if plain:
@@ -103,8 +104,11 @@ def table_rows(stream: BinaryIO, name: str) -> Numbered:
     csv.field_size_limit(1 << 23)  # bounds what a quote that is never closed can swallow
     # Bytes that are not UTF-8 become lone surrogates, which are found later, row by row.
     text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
-    rows = csv.reader(text, **style)
-    header = next(rows, [])
+    rows = csv.reader(bounded_lines(text), **style)
+    try:
+        header = next(rows, [])
+    except csv.Error:
+        header = []
     if not header:
         raise InputError(f"{name} line 1: no header; the first line must name the columns")
     while True:

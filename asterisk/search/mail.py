@@ -12,6 +12,8 @@ from pathlib import Path
 
 from asterisk.search.documents import Block, Document, Unreadable, paragraphs
 
+LARGEST = 20_000_000  # of a message in an mbox, so many bytes are read
+
 
 def read_message(data: bytes, name: str, place: str = "") -> Document:
     """Read a message; without a subject it is called `name`.
@@ -62,7 +64,7 @@ def read_mbox(path: Path) -> Iterator[Document]:
         for number, key in enumerate(box.iterkeys(), start=1):
             place = f"message {number}"
             try:
-                yield read_message(box.get_bytes(key), f"{path.stem}, {place}", place)
+                yield read_message(box.get_file(key).read(LARGEST), f"{path.stem}, {place}", place)
             except Unreadable:
                 continue
     finally:

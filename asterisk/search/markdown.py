@@ -16,6 +16,19 @@ from markdown_it.token import Token
 
 from asterisk.search.documents import Block, Document
 
+# In characters. The time to parse them grows with the square of their length.
+LONGEST_FRONT_MATTER, LONGEST_PARAGRAPH = 20_000, 10_000
+
+
+def long_paragraph(state: StateInline, silent: bool) -> bool:
+    """Take a paragraph that nobody wrote by hand as it is."""
+    if state.posMax <= LONGEST_PARAGRAPH:
+        return False
+    if not silent:
+        state.push("text", "", 0).content = state.src[state.pos : state.posMax]
+    state.pos = state.posMax
+    return True
+
 
 def wiki_link(state: StateInline, silent: bool) -> bool:
     """Read `[[note#heading|alias]]` as its alias or target, and `![[...]]` as the name of a note or as nothing."""
@@ -53,8 +66,23 @@ def tag(state: StateInline, silent: bool) -> bool:
 
 
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+PARSER.inline.ruler.before("text", "long_paragraph", long_paragraph)
 PARSER.inline.ruler.before("link", "wiki_link", wiki_link)
 PARSER.inline.ruler.before("link", "tag", tag)
+
+
+class FrontMatter(YAMLHandler):
+    """YAML in pure Python: deeply nested, it is an error there, and the end of the process in C."""
+
+    def load(self, fm: str, **_: Any) -> Any:
+        """Return what the front matter says.
+
+        Raises:
+            ValueError: If it is so long that it can only be text between two lines.
+        """
+        if len(fm) > LONGEST_FRONT_MATTER:
+            raise ValueError("too long for front matter")
+        return yaml.load(fm, yaml.SafeLoader)
 
 
 def inline_text(tokens: Iterable[Token]) -> str:
@@ -122,11 +150,19 @@ def first_heading(text: str) -> str | None:
     return None
 
 
+def as_text(value: Any) -> str:
+    """Return a text, number or date of front matter; of what is nested nothing.
+
+    Ten lines of YAML can stand for a list of a thousand million items, which is harmless until it is written out.
+    """
+    return str(value).strip() if isinstance(value, str | int | float | datetime.date) else ""
+
+
 def as_list(value: Any) -> list[str]:
     """Return the tags of front matter, which are a list, or a text with commas or spaces."""
     if isinstance(value, str):
         value = value.replace(",", " ").split()
-    return [str(item) for item in value if item is not None] if isinstance(value, list) else []
+    return [as_text(item) for item in value] if isinstance(value, list) else []
 
 
 def as_time(value: Any) -> float | None:
@@ -147,16 +183,16 @@ def as_time(value: Any) -> float | None:
 def read_markdown(text: str, name: str) -> Document:
     """Read a note; its title is in its front matter, the heading that it begins with, or else `name`."""
     try:
-        metadata, content = frontmatter.parse(text, handler=YAMLHandler())
-    except (yaml.YAMLError, ValueError):  # such front matter is text like any other
+        metadata, content = frontmatter.parse(text, handler=FrontMatter())
+    except (yaml.YAMLError, ValueError, RecursionError):  # such front matter is text like any other
         metadata, content = {}, text
     start = text.rfind(content)
     blocks, tags = find_blocks(content, text.count("\n", 0, max(start, 0)) + 1)
-    title = metadata.get("title") or first_heading(content)
+    title = as_text(metadata.get("title")) or first_heading(content)
     tags += as_list(metadata.get("tags")) + as_list(metadata.get("tag"))
     dates = (as_time(metadata.get(key)) for key in ("date", "updated", "created"))
     return Document(
-        title=str(title).strip() if title else name,
+        title=title or name,
         blocks=blocks,
         tags=sorted({name.strip().lstrip("#").lower() for name in tags} - {""}),
         date=next((date for date in dates if date is not None), None),

@@ -48,7 +48,10 @@ async def read_json(request: Request) -> dict[str, Any]:
         body += part
         if len(body) > LARGEST_BODY:
             raise TooLarge(f"a request may have {LARGEST_BODY:,} bytes")
-    value = json.loads(body)
+    try:
+        value = json.loads(body)
+    except RecursionError as error:
+        raise ValueError("the request is nested too deeply") from error
     if not isinstance(value, dict):
         raise ValueError("the request is not a JSON object")
     return value

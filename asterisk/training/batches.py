@@ -124,21 +124,27 @@ def length_groups(lengths: np.ndarray, group_cost: int) -> list[np.ndarray]:
     return [part[group] for part in parts for group in length_groups(lengths[part], group_cost)]
 
 
+# Both sides of a group are multiples of so many: for every new shape oneDNN compiles its kernels anew.
+MULTIPLE = 8
+
+
 def collate(
     columns: Sequence[TokenColumn], rows: np.ndarray, group_cost: int
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Gather the texts of `rows` from every column in groups of like length (see `length_groups`).
 
     Returns:
-        `input_ids`, `attention_mask` (both `[texts, tokens]`) and places (`[texts]`) of each group. A place counts
-        through the rows of the first column, then through those of the second.
+        `input_ids`, `attention_mask` (both `[texts, tokens]`, multiples of `MULTIPLE`) and places of each group. A
+        place counts through the rows of the first column, then through those of the second; what is beyond the
+        places is padding.
     """
     lengths = np.concatenate([column.lengths_of(rows) for column in columns])
     groups = []
     for places in length_groups(lengths, group_cost):
-        width, column_of = lengths[places].max(), places // len(rows)
+        width, column_of = -(-lengths[places].max() // MULTIPLE) * MULTIPLE, places // len(rows)
         parts = [column.batch(rows[places[column_of == i] % len(rows)], width) for i, column in enumerate(columns)]
-        ids, mask = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        padding = ((0, -len(places) % MULTIPLE), (0, 0))
+        ids, mask = (np.pad(np.concatenate(arrays), padding) for arrays in zip(*parts, strict=True))
         groups.append((ids, mask, places[np.argsort(column_of, kind="stable")]))
     return groups
 

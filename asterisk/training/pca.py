@@ -53,6 +53,6 @@ def load_pca(model: Path, teacher_dim: int) -> np.ndarray:
         pca = np.load(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error}); choose a model that was trained here") from error
-    if len(pca) != teacher_dim:
-        raise InputError(f"{path}: its teacher had {len(pca)} dimensions, not {teacher_dim}; use the same teacher")
+    if pca.ndim != 2 or len(pca) != teacher_dim:
+        raise InputError(f"{path}: has the shape {pca.shape}, not [{teacher_dim}, dim]; use the same teacher")
     return pca

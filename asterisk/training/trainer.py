@@ -41,7 +41,7 @@ from modeling_asterisk import AsteriskModel
 LOG_STEPS = 20
 EVALUATION_BATCH = 256
 # What a forward and backward pass over one group more costs, in tokens: far more where tokens cost little.
-GROUP_COST_CPU, GROUP_COST_GPU = 64, 16384
+GROUP_COST_CPU, GROUP_COST_CPU_BF16, GROUP_COST_GPU = 64, 512, 16384
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Batch:
     """The part of a batch that one process computes.
 
     Attributes:
-        groups: Texts of like length: `input_ids` and `attention_mask`, `[texts, tokens]`, and places, `[texts]`.
+        groups: Texts of like length and padding; see `batches.collate`.
         present: Whether a row has the text of each column, `[2, rows]`.
         teacher: The teacher's vectors, `[2, rows, teacher_dim]`.
     """
@@ -104,7 +104,9 @@ class DistillationTrainer:
         self.progress = Progress()
         self.stop_requested = False
 
-        self.group_cost = GROUP_COST_CPU if accelerator.device.type == "cpu" else GROUP_COST_GPU
+        self.group_cost = GROUP_COST_GPU
+        if accelerator.device.type == "cpu":
+            self.group_cost = GROUP_COST_CPU_BF16 if accelerator.mixed_precision == "bf16" else GROUP_COST_CPU
         self.batch_rows = arguments.batch_size * accelerator.num_processes
         epoch_batches = -(-len(self.rows) // self.batch_rows)
         self.epoch_steps = -(-epoch_batches // arguments.gradient_accumulation_steps)
@@ -141,7 +143,10 @@ class DistillationTrainer:
 
     def embed(self, groups: list[list[Tensor]], rows: int) -> Tensor:
         """Embed groups of texts, `[2, rows, dim]`: the texts of the first column, then those of the second."""
-        parts = [self.model(input_ids, mask).sentence_embedding.float() for input_ids, mask, _ in groups]
+        parts = [
+            self.model(input_ids, mask).sentence_embedding[: len(places)].float()
+            for input_ids, mask, places in groups
+        ]
         vectors = parts[0].new_zeros(2 * rows, parts[0].shape[1])
         places = torch.cat([places for *_, places in groups])
         return vectors.index_copy(0, places, torch.cat(parts)).unflatten(0, (2, rows))

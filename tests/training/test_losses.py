@@ -89,7 +89,7 @@ def test_short_batch_is_filled_up_with_rows_of_weight_zero(make):
     trainer.accelerator = type("Second", (), {"num_processes": 2, "process_index": 1, "device": "cpu"})
     second = trainer.load_batch(np.arange(3))
     assert second.present.tolist() == [[True, False]] * 2
-    assert sum(len(ids) for ids, *_ in second.groups) == 4, "each process embeds something"
+    assert sum(len(places) for *_, places in second.groups) == 4, "each process embeds something"
 
     trainer.accelerator = Accelerator()
     filled.present = torch.tensor([[True, True, True, False]] * 2)
