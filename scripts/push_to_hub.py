@@ -14,6 +14,7 @@ refused without `--allow_adapted`. Either the whole commit arrives or nothing; u
 
 import argparse
 import csv
+import hashlib
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -258,6 +259,10 @@ def make_card(model: Path, results: Path, repo_id: str) -> str:
             }
             for name, report in export["files"].items()
             if f"onnx/{name}" in REQUIRED
+        ],
+        code=[
+            {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            for path in sorted(model.glob("*.py"))
         ],
         verification_texts=export["recipe"]["texts"][1],
         scores=scores,

@@ -71,9 +71,9 @@ def prepare_run(output: Path, recipe: dict[str, Any], resume: bool) -> bool:
 
 
 def finish_checkpoint(temporary: Path, checkpoint: Path, progress: dict[str, Any]) -> None:
-    """Give a saved checkpoint its name, with the sizes of its files noted; keep it and the one before."""
-    sizes = {str(file.relative_to(temporary)): file.stat().st_size for file in temporary.rglob("*.*")}
-    write_json(temporary / "progress.json", {"progress": progress, "sizes": sizes})
+    """Give a saved checkpoint its name, with the fingerprints of its files noted; keep it and the one before."""
+    files = {str(file.relative_to(temporary)): fingerprint(file) for file in temporary.rglob("*.*")}
+    write_json(temporary / "progress.json", {"progress": progress, "files": files})
     replace_directory(temporary, checkpoint)
     for old in sorted(checkpoint.parent.glob("step-*"))[:-2]:
         shutil.rmtree(old)
@@ -87,13 +87,13 @@ def newest_checkpoint(directory: Path) -> Path | None:
     """
     checkpoints = sorted((directory / "checkpoints").glob("step-*"), reverse=True)
     for checkpoint in checkpoints:
-        sizes = read_json(checkpoint / "progress.json").get("sizes", {})
+        files = read_json(checkpoint / "progress.json").get("files", {})
         damaged = [
             name
-            for name, size in sizes.items()
-            if not (checkpoint / name).is_file() or (checkpoint / name).stat().st_size != size
+            for name, digest in files.items()
+            if not (checkpoint / name).is_file() or fingerprint(checkpoint / name) != digest
         ]
-        if sizes and not damaged:
+        if files and not damaged:
             return checkpoint
         print(f"{checkpoint}: {', '.join(damaged) or 'progress.json'} is damaged; not used", file=sys.stderr)
     if checkpoints:

@@ -7,11 +7,13 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from datasets import Dataset
+from safetensors import SafetensorError
 from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from asterisk.data.pairs import PairTexts
+from asterisk.errors import InputError, first_line
 from asterisk.files import atomic_directory, atomic_path, fingerprint
 from asterisk.training.arguments import DistillationArguments
 from asterisk.training.batches import TokenColumn, tokenize_pairs
@@ -135,7 +137,10 @@ def prepare_student(
         progress=PartialState().is_main_process,
     )
     config.vocab_size, config.pad_token_id = len(tokenizer), tokenizer.pad_token_id
-    model = AsteriskModel.from_pretrained(initial) if initial else AsteriskModel(config)
+    try:
+        model = AsteriskModel.from_pretrained(initial) if initial else AsteriskModel(config)
+    except SafetensorError as error:
+        raise InputError(f"{initial}/model.safetensors: damaged ({first_line(error)})") from error
     if model.config.intermediate_size < arguments.intermediate_size:
         model = widen_feed_forward(model, arguments.intermediate_size)
     if arguments.init_from_teacher and not initial:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from transformers import get_scheduler
 
 from asterisk.data.teacher_vectors import read_rows, release_pages
-from asterisk.errors import InputError
+from asterisk.errors import InputError, first_line
 from asterisk.evaluation.metrics import spearman
 from asterisk.files import atomic_path, read_json
 from asterisk.training.arguments import DistillationArguments
@@ -115,7 +115,6 @@ class DistillationTrainer:
         optimizer = make_optimizer(model, arguments.lr, arguments.weight_decay)
         self.scheduler = get_scheduler("linear", optimizer, warmup_steps, self.total_steps)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
-        accelerator.register_for_checkpointing(self.scheduler)
 
     def load_batch(self, rows: np.ndarray) -> Batch:
         """Gather this process's share of the batch of `rows`, an equal number of rows on each process.
@@ -214,8 +213,13 @@ class DistillationTrainer:
     def resume(self) -> None:
         """Go on from the newest whole checkpoint, if there is one."""
         if checkpoint := newest_checkpoint(self.run_directory):
-            self.accelerator.load_state(str(checkpoint))
+            try:
+                self.accelerator.load_state(str(checkpoint))
+            except Exception as error:  # of several libraries
+                raise InputError(f"{checkpoint}: not a checkpoint of this run ({first_line(error)})") from error
             self.progress = Progress(**read_json(checkpoint / "progress.json")["progress"])
+            # Registered with Accelerate, the scheduler would come out of a pickle; the step is all of its state.
+            self.scheduler.last_epoch = self.progress.step
             self.accelerator.print(f"resuming at step {self.progress.step} of {self.total_steps}")
 
     def log(self, values: dict[str, float]) -> None:
