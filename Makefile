@@ -115,8 +115,8 @@ all quickstart: install
 push: install ## commit MODEL to the Hub: make push REPO=user/asterisk
 	$(BIN)/python scripts/push_to_hub.py $(MODEL) --repo_id $(REPO) --results $(RESULTS)
 
-test: install $(NODE) ## run the tests
-	$(BIN)/python -m pytest
+test: install $(NODE) ## run the tests, on two cores
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-fast: install ## run the tests that take seconds: under two minutes
 	$(BIN)/python -m pytest -m "not slow"
