@@ -9,7 +9,7 @@ __all__ = ["AsteriskEncoder"]
 
 
 def __getattr__(name: str) -> object:
-    """Import the encoder when it is asked for: what has no part in embedding, as `make web`, needs Python alone."""
+    """Import the encoder when it is asked for: `make web` runs where Python has no packages."""
     if name != "AsteriskEncoder":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from asterisk.encoder import AsteriskEncoder

@@ -9,7 +9,7 @@ import json
 import mimetypes
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -102,7 +102,7 @@ def entry(name: str, content: Path | bytes) -> dict[str, str | int | bool]:
     return {"hash": digest[:16], "bytes": size, "first": name not in ON_DEMAND}
 
 
-@lru_cache(maxsize=None)
+@cache
 def file_digest(path: Path, mtime_ns: int, size: int) -> str:
     """Return the SHA-256 of a file, read anew when its time or size is another."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

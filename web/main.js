@@ -80,7 +80,6 @@ async function start() {
   if (byId("device-bytes").textContent === "0 MB") byId("device-bytes").textContent = "0 MB: all was here already";
   useModel(await openModel());
   hideProgress();
-  say("Ready.");
   byId("graphics").hidden = !(await hasGraphics());
   await restoreGroups();
 }
@@ -182,7 +181,7 @@ async function embed(signal) {
   }
   search().catch(complain);
   group(all ? "Ready." : "Stopped; what is embedded is kept.")
-    .then(() => tabs.postMessage("changed"))
+    .then((done) => done && tabs.postMessage("changed"))
     .catch(complain);
 }
 
@@ -202,12 +201,14 @@ function end() {
   hideProgress();
 }
 
+// Return whether it came to the end.
 async function group(ending) {
   const turn = ++grouping; // a later call makes this one's result old
   const rows = passages.filter(({ vector }) => vector);
   if (rows.length < 2) {
     showDerived(rows, undefined);
-    return say(ending);
+    say(ending);
+    return true;
   }
   const size = rows[0].vector.length;
   const vectors = new Int8Array(rows.length * size);
@@ -215,14 +216,15 @@ async function group(ending) {
     vectors.set(vector, row * size);
   });
   const { links, neighbours } = await current.group(vectors, size, FLOOR, begin("Grouping", turn));
-  if (turn !== grouping) return;
+  if (turn !== grouping) return false;
   showDerived(rows, { ids: rows.map(({ id }) => id), links, model: modelHash });
   const places = rows.length < FEWEST_ON_MAP ? undefined : await project(neighbours, turn);
-  if (turn !== grouping) return;
+  if (turn !== grouping) return false;
   showDerived(rows, { ...derived, places });
   end();
   await putDerived(derived);
   say(ending);
+  return true;
 }
 
 async function project(neighbours, turn) {
@@ -236,8 +238,9 @@ async function restoreGroups() {
   const kept = await getDerived();
   const rows = passages.filter(({ vector }) => vector);
   const ofModel = kept?.model === modelHash && kept.ids.length === rows.length;
-  if (ofModel && rows.every(({ id }, row) => id === kept.ids[row])) showDerived(rows, kept);
-  else await group("Ready.");
+  if (!ofModel || rows.some(({ id }, row) => id !== kept.ids[row])) return group("Ready.");
+  showDerived(rows, kept);
+  say("Ready.");
 }
 
 function showDerived(rows, value) {

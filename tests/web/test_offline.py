@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from test_reading import HOSTILE
-from web_pages import NOTES, add_files, open_page, paste, search, serving, stored, wait_for
+from web_pages import NOTES, add_files, listed, open_page, paste, search, serving, stored, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -108,10 +108,9 @@ def test_changed_file_is_fetched_again(browser, tmp_path, monkeypatch):
         def changed(model):
             files = real(model)
             page = files["index.html"].read_bytes().replace(b"<h1>Asterisk</h1>", b"<h1>Changed</h1>")
-            listed = json.loads(files["files.js"].decode().partition(" = ")[2].partition(";\n")[0])
-            listed["index.html"] = web.entry("index.html", page)
+            entries = listed(files) | {"index.html": web.entry("index.html", page)}
             headers = files["files.js"].decode().partition(";\n")[2]
-            script = f"self.FILES = {json.dumps(listed)};\n{headers}".encode()
+            script = f"self.FILES = {json.dumps(entries)};\n{headers}".encode()
             return files | {"index.html": page, "files.js": script}
 
         monkeypatch.setattr(web, "site_files", changed)
