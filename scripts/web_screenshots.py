@@ -59,7 +59,11 @@ def main() -> None:
                 both.paste(below, (picture.width + 16, 0))
                 picture = both
             path = arguments.output / f"browser_{name}.png"
-            picture.convert("RGB").save(path, optimize=True)
+            # The other methods mix page and panels, or the few pixels of the map's dots.
+            few = picture.convert("RGB").quantize(
+                method=Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE
+            )
+            few.save(path, optimize=True)
             print(f"{path.stat().st_size / 1e3:.0f} kB  {path}")
 
 

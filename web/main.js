@@ -77,7 +77,9 @@ async function start() {
     showProgress("Loading the model", received / total, byId("device-bytes").textContent);
   });
   byId("device-offline").textContent = offline ? "works" : "does not work in this browser or window";
-  if (byId("device-bytes").textContent === "0 MB") byId("device-bytes").textContent = "0 MB: all was here already";
+  if (byId("device-bytes").textContent === "0 MB") {
+    byId("device-bytes").textContent = offline ? "0 MB: all was here already" : "not counted";
+  }
   useModel(await openModel());
   hideProgress();
   byId("graphics").hidden = !(await hasGraphics());

@@ -7,12 +7,20 @@ import { openDB } from "./vendor/idb.js";
 
 const AT_ONCE = 500;
 
-const database = openDB("asterisk", 1, {
-  upgrade(db) {
-    db.createObjectStore("passages", { keyPath: "id", autoIncrement: true });
-    db.createObjectStore("derived");
-  },
-});
+const database = open();
+
+async function open() {
+  try {
+    return await openDB("asterisk", 1, {
+      upgrade(db) {
+        db.createObjectStore("passages", { keyPath: "id", autoIncrement: true });
+        db.createObjectStore("derived");
+      },
+    });
+  } catch {
+    throw new Error("This browser or window lets the page keep nothing; allow it to store data, or use another.");
+  }
+}
 
 // Write records, all or none, some at a time, so that the page can answer in between.
 async function write(records, writeOne) {

@@ -221,6 +221,28 @@ def test_full_storage_is_one_sentence_and_loses_nothing(browser, site, tmp_path)
         assert search(page, "pets resting")[0] in NOTES[:2]
 
 
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (
+            "indexedDB.constructor.prototype.open = () => { throw new DOMException('denied'); }",
+            "lets the page keep nothing",
+        ),
+        (
+            "Worker.prototype.postMessage = () => { throw new Error('x'); }",
+            "could not be loaded; load the page again.",
+        ),
+    ],
+)
+def test_browser_that_denies_something(browser, site, script, message):
+    with browser.new_context() as context:
+        context.add_init_script(script)
+        page = context.new_page()
+        page.goto(site)
+        wait_for(page, "#error", message)
+        assert page.inner_text("#status") == ""
+
+
 def test_browser_without_simd(browser, site):
     with browser.new_context() as context:
         context.add_init_script("WebAssembly.validate = () => false")
