@@ -36,6 +36,7 @@ let known = new Set(); // their keys: a text of a file is kept once
 let embedded = []; // those of them that are grouped: a row of a group or of the map is a place in this list
 let groups = [];
 let derived; // { ids, links, places, model }
+let current; // the model
 let found = []; // by the search: { passage, cosine }
 let stopping = new AbortController(); // of the job that runs and of those that wait
 let working = Promise.resolve(); // additions and embedding, one after the other
@@ -74,7 +75,8 @@ async function start() {
   say("Loading the model.");
   const offline = await keepOffline(({ received, total }) => {
     byId("device-bytes").textContent = `${megabytes(received)} of ${megabytes(total)}`;
-    showProgress("Loading the model", received / total, byId("device-bytes").textContent);
+    // A newer version of the page may come while this one is in use.
+    if (!current) showProgress("Loading the model", received / total, byId("device-bytes").textContent);
   });
   byId("device-offline").textContent = offline ? "works" : "does not work in this browser or window";
   if (byId("device-bytes").textContent === "0 MB") {
@@ -103,7 +105,6 @@ async function reload() {
   await search();
 }
 
-let current;
 function useModel(opened) {
   current = opened.model;
   byId("device-runtime").textContent = describe(opened);

@@ -159,6 +159,8 @@ def test_changed_file_is_fetched_again(browser, tmp_path, monkeypatch):
                 while (next.state === "installing") await new Promise((resolve) => setTimeout(resolve, 50));
             }"""
         )
+        wait_for(page, "#device-bytes", "0.0 MB of 0.0 MB")
+        assert page.is_hidden("#working"), "the present version goes on as it was"
         page.close()
         page = open_page(context, url)
         assert page.inner_text("h1") == "Changed"
