@@ -125,8 +125,9 @@ test-fast: install ## run the tests that take seconds: under two minutes
 $(NODE): web/package-lock.json
 	@if command -v npm > /dev/null; then npm ci --silent --ignore-scripts --no-audit --no-fund --prefix web; fi
 
-web: install $(NODE) ## serve the page that searches and groups in the browser
-	$(BIN)/python scripts/serve_web.py $(MODEL)
+# Python alone serves it.
+web: $(NODE) ## serve the page that searches and groups in the browser
+	PYTHONPATH=. $(PYTHON) scripts/serve_web.py $(MODEL)
 
 space: install $(NODE) ## commit that page to the Hub as a static Space: make space REPO=user/asterisk-search
 	$(BIN)/python scripts/push_to_hub.py $(MODEL) --space --repo_id $(REPO)

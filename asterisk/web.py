@@ -9,6 +9,7 @@ import json
 import mimetypes
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -57,6 +58,8 @@ TYPES = {
     ".onnx": "application/octet-stream",
 }
 
+LAST_PORT = 65_535
+
 Files = dict[str, Path | bytes]
 
 
@@ -67,15 +70,21 @@ def site_files(model: Path) -> Files:
     file again.
 
     Raises:
-        InputError: If the libraries are not installed, or the model lacks a file.
+        InputError: If the libraries are not installed, or there is no model, or it lacks a file.
     """
+    if not model.is_dir():
+        raise InputError(f"{model}: no such directory; name that of a model, such as release/asterisk")
     modules = WEB / "node_modules"
     files: Files = {path.name: path for path in sorted(WEB.iterdir()) if path.suffix in SUFFIXES}
     files |= {f"vendor/{name}": modules / source for name, source in VENDORED.items()}
     files |= {f"model/{name}": model / name for name in MODEL_FILES}
     for path in files.values():
         if isinstance(path, Path) and not path.is_file():
-            hint = "run `npm ci --ignore-scripts` in web/" if modules in path.parents else "export the model first"
+            hint = (
+                "run `npm ci --ignore-scripts` in web/; npm comes with Node.js"
+                if modules in path.parents
+                else "export the model first"
+            )
             raise InputError(f"{path}: no such file; {hint}")
     files["vendor/licenses.txt"] = licenses(modules)
     listed = {name: entry(name, content) for name, content in files.items()}
@@ -85,8 +94,18 @@ def site_files(model: Path) -> Files:
 
 def entry(name: str, content: Path | bytes) -> dict[str, str | int | bool]:
     """Describe a file for `files.js`."""
-    data = content if isinstance(content, bytes) else content.read_bytes()
-    return {"hash": hashlib.sha256(data).hexdigest()[:16], "bytes": len(data), "first": name not in ON_DEMAND}
+    if isinstance(content, bytes):
+        digest, size = hashlib.sha256(content).hexdigest(), len(content)
+    else:
+        facts = content.stat()
+        digest, size = file_digest(content, facts.st_mtime_ns, facts.st_size), facts.st_size
+    return {"hash": digest[:16], "bytes": size, "first": name not in ON_DEMAND}
+
+
+@cache
+def file_digest(path: Path, mtime_ns: int, size: int) -> str:
+    """Return the SHA-256 of a file, read anew when its time or size is another."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def licenses(modules: Path) -> bytes:
@@ -106,9 +125,11 @@ def serve(model: Path, port: int, headers: Mapping[str, str] = HEADERS) -> Threa
     """Return a server of the page on the loopback interface; files are read anew at each request.
 
     Raises:
-        InputError: If the port is taken, or a file is missing.
+        InputError: If the port is taken or none, or a file is missing.
     """
     site_files(model)
+    if not 0 <= port <= LAST_PORT:
+        raise InputError(f"port {port}: must be from 0 to {LAST_PORT}")
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -127,7 +148,10 @@ def serve(model: Path, port: int, headers: Mapping[str, str] = HEADERS) -> Threa
                 self.send_header(header, str(value))
             self.end_headers()
             with suppress(BrokenPipeError, ConnectionResetError):  # the page was closed
-                self.wfile.write(data)
+                if self.command == "GET":
+                    self.wfile.write(data)
+
+        do_HEAD = do_GET
 
         def log_message(self, format: str, *arguments: object) -> None:
             """Stay silent."""

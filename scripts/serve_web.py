@@ -6,6 +6,7 @@
 """
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 
 from asterisk.errors import run
@@ -29,7 +30,8 @@ def main() -> None:
     arguments = parse_arguments()
     with serve(arguments.model, arguments.port) as server:
         print(f"http://127.0.0.1:{server.server_port}/ (Ctrl-C ends)", flush=True)
-        server.serve_forever()
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 if __name__ == "__main__":

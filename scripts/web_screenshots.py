@@ -59,8 +59,11 @@ def main() -> None:
                 both.paste(below, (picture.width + 16, 0))
                 picture = both
             path = arguments.output / f"browser_{name}.png"
-            # The other methods mix the few pixels of the map's dots into grey.
-            picture.convert("RGB").quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(path)
+            # The other methods mix page and panels, or the few pixels of the map's dots.
+            few = picture.convert("RGB").quantize(
+                method=Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE
+            )
+            few.save(path, optimize=True)
             print(f"{path.stat().st_size / 1e3:.0f} kB  {path}")
 
 

@@ -22,7 +22,10 @@ export async function openModel(device = "wasm") {
       reject(new Error("The model's program could not be started; load the page again.")),
     );
   });
-  const threads = await Promise.race([model.load(device), broken]);
+  const failed = ({ message }) => {
+    throw new Error(`The model could not be loaded; load the page again. The browser says: ${message}`);
+  };
+  const threads = await Promise.race([model.load(device).catch(failed), broken]);
   return { device, model, worker, threads };
 }
 

@@ -33,13 +33,19 @@ export class PassageMap {
     canvas.parentElement.addEventListener("keydown", (event) => this.onKey(event));
   }
 
-  // places: [x, y, ...] of all rows; groups: lists of rows, the largest first.
-  show(places, groups) {
-    this.points = Array.from({ length: places.length / 2 }, (_, row) => ({
-      x: places[2 * row],
-      y: places[2 * row + 1],
-      row,
-    }));
+  // places: [x, y, ...] of all rows; groups: lists of rows, the largest first; ringed: the rows that the search found.
+  // As long as the places are the same, the zoom and the chosen dot stay.
+  show(places, groups, ringed) {
+    const fresh = places !== this.places;
+    if (fresh) {
+      this.places = places;
+      this.chosen = undefined;
+      this.points = Array.from({ length: places.length / 2 }, (_, row) => ({
+        x: places[2 * row],
+        y: places[2 * row + 1],
+        row,
+      }));
+    }
     const coloured = groups.slice(0, COLOURS).filter((group) => group.length > 1);
     const others = groups.slice(coloured.length);
     const layer = (rows, fill, radius) => ({
@@ -56,17 +62,20 @@ export class PassageMap {
       layer(alone, colour("--group-none"), 2),
       layer(grouped, colour("--group-rest"), 2.5),
       ...coloured.map((rows, rank) => layer(rows, groupColour(rank), 3)).reverse(),
-      { ...layer([], "transparent", 7), borderWidth: 2, borderColor: colour("--ring"), pointHitRadius: 0 },
-      { ...layer([], "transparent", 9), borderWidth: 3, borderColor: colour("--chosen"), pointHitRadius: 0 },
+      { ...layer(ringed, "transparent", 7), borderWidth: 2, borderColor: colour("--ring"), pointHitRadius: 0 },
+      {
+        ...layer(this.chosen === undefined ? [] : [this.chosen], "transparent", 9),
+        borderWidth: 3,
+        borderColor: colour("--chosen"),
+        pointHitRadius: 0,
+      },
     ];
-    this.zoom(0);
+    if (fresh) this.zoom(0);
+    else this.chart.update();
   }
 
-  // Ring the rows that the search found.
   ring(rows) {
-    const rings = this.chart.data.datasets.at(-2);
-    if (!rings) return;
-    rings.data = rows.map((row) => this.points[row]);
+    this.chart.data.datasets.at(-2).data = rows.map((row) => this.points[row]);
     this.chart.update();
   }
 
@@ -84,7 +93,7 @@ export class PassageMap {
       const values = this.points.map((point) => point[axis]);
       const [least, most] = [Math.min, Math.max].map((pick) => values.reduce((a, b) => pick(a, b)));
       const { min, max } = this.chart.scales[axis];
-      const shown = factor ? (max - min) / factor : MARGIN * (most - least);
+      const shown = factor ? (max - min) / factor : MARGIN * (most - least) || 1;
       const middle = factor ? (this.points[this.chosen]?.[axis] ?? (min + max) / 2) : (least + most) / 2;
       Object.assign(this.chart.options.scales[axis], { min: middle - shown / 2, max: middle + shown / 2 });
     }

@@ -3,7 +3,7 @@
 import { groupColour } from "./map.js";
 
 const GROUPS_SHOWN = 40;
-const TITLE = 90;
+const TITLE = 200; // what does not fit on a line is not shown
 
 export const byId = (id) => document.getElementById(id);
 export const number = (value) => value.toLocaleString("en");
@@ -24,7 +24,7 @@ export function showResults(found) {
       element(
         "li",
         {},
-        element("p", { textContent: passage.text }),
+        element("p", { textContent: passage.text, dir: "auto" }),
         element("p", { className: "hint", textContent: `${origin(passage)} · ${cosine.toFixed(2)}` }),
       ),
     ),
@@ -34,8 +34,9 @@ export function showResults(found) {
 export function showGroups(groups, passages) {
   const shared = groups.filter((group) => group.length > 1);
   const alone = groups.length - shared.length;
+  const largest = shared.length > GROUPS_SHOWN ? `, the ${GROUPS_SHOWN} largest below` : "";
   byId("grouped").textContent = passages.length
-    ? `${count(shared.length, "group")} of two or more; ${count(alone, "text")} alone.`
+    ? `${count(shared.length, "group")} of two or more${largest}; ${count(alone, "text")} alone.`
     : "No texts yet.";
   byId("groups").replaceChildren(
     ...shared.slice(0, GROUPS_SHOWN).map((group, rank) => {
@@ -51,7 +52,7 @@ export function showGroups(groups, passages) {
 }
 
 function list(group, passages) {
-  return element("ul", {}, ...group.map((row) => element("li", { textContent: passages[row].text })));
+  return element("ul", {}, ...group.map((row) => element("li", { textContent: passages[row].text, dir: "auto" })));
 }
 
 export function showPassage(passage) {
@@ -68,8 +69,9 @@ export function showStock(passages) {
   byId("continue").textContent = `Go on: ${count(waiting, "passage")} to embed`;
 }
 
-export function showProgress(label, share, text = "") {
+export function showProgress(label, share, text = "", stoppable = false) {
   byId("working").hidden = false;
+  byId("stop").hidden = !stoppable;
   byId("progress-label").textContent = label;
   byId("progress").value = share;
   byId("progress-text").textContent = text;
@@ -82,5 +84,5 @@ export function hideProgress() {
 export function showEmbedding({ done, total, rate, left }) {
   const time = left < 90 ? `${Math.ceil(left)} s` : `${Math.round(left / 60)} min`;
   const text = `${number(done)} of ${number(total)}, ${rate.toFixed(0)} a second, ${time} left`;
-  showProgress("Embedding", done / total, text);
+  showProgress("Embedding", done / total, text, true);
 }

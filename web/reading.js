@@ -6,9 +6,13 @@ import { marked } from "./vendor/marked.js";
 
 const LARGEST = 50e6;
 const PASSAGE = 600; // characters, some 130 tokens
+const PARTS = /.{1,599}(?:\s|$)|.{1,600}/gu; // whole words where there are some, and whole characters
+const PAUSE_MS = 50;
 const HIDDEN = "script, style, template, noscript, nav, svg, iframe, object, head";
 const BLOCKS =
-  "address, article, blockquote, dd, div, dt, figcaption, h1, h2, h3, h4, h5, h6, li, p, pre, section, td, th";
+  "address, article, aside, blockquote, button, caption, dd, details, dialog, div, dl, dt, fieldset, figcaption, " +
+  "figure, footer, form, h1, h2, h3, h4, h5, h6, header, hgroup, hr, legend, li, main, menu, ol, option, p, pre, " +
+  "section, select, summary, table, td, textarea, th, ul";
 const HEADINGS = "h1, h2, h3, h4, h5, h6";
 const sentences = new Intl.Segmenter("en", { granularity: "sentence" });
 
@@ -17,6 +21,7 @@ export class Unreadable extends Error {}
 
 // A reader turns text into sections: { place, paragraphs }. Passages do not reach over their ends.
 const READERS = {
+  __proto__: null,
   txt: readPlain,
   text: readPlain,
   md: readMarkdown,
@@ -34,16 +39,29 @@ const READERS = {
   opml: readFeed,
 };
 
-export async function readFile(file, name) {
-  const reader = READERS[name.split(".").pop().toLowerCase()];
-  if (!reader) throw new Unreadable(`${name}: not a kind of file that this page reads; left out`);
-  if (file.size > LARGEST) {
-    throw new Unreadable(
-      `${name}: ${Math.round(file.size / 1e6)} MB, and at most ${LARGEST / 1e6} are read; split it`,
-    );
+const readerOf = (name) => READERS[name.split(".").pop().toLowerCase()];
+export const isReadable = (name) => Boolean(readerOf(name));
+
+export async function readFile({ name, open }) {
+  let passages;
+  try {
+    const file = await open();
+    if (file.size > LARGEST) {
+      throw new Unreadable(
+        `${name}: ${Math.round(file.size / 1e6)} MB, and at most ${LARGEST / 1e6} are read; split it`,
+      );
+    }
+    const text = decode(new Uint8Array(await file.arrayBuffer()), name);
+    passages = await passagesOf(readerOf(name)(text, name), name);
+  } catch (error) {
+    if (error instanceof Unreadable) throw error;
+    if (error instanceof DOMException) {
+      throw new Unreadable(`${name}: cannot be opened; see whether it was moved or is protected`);
+    }
+    throw new Unreadable(`${name}: nested too deeply; left out`);
   }
-  const text = decode(new Uint8Array(await file.arrayBuffer()), name);
-  return passagesOf(reader(text, name), name);
+  if (!passages.length) throw new Unreadable(`${name}: no text in it`);
+  return passages;
 }
 
 export const readPasted = (text) => passagesOf(readPlain(text), "pasted");
@@ -85,7 +103,9 @@ function readHtml(text) {
   for (const element of body.querySelectorAll(HEADINGS)) element.prepend("\f");
   const sections = [{ place: "", paragraphs: [] }];
   for (const paragraph of paragraphs(body.textContent)) {
-    if (paragraph.includes("\f")) sections.push({ place: paragraph.trim().slice(0, 80), paragraphs: [] });
+    if (paragraph.includes("\f")) {
+      sections.push({ place: paragraph.trim().match(/^.{0,80}/su)[0], paragraphs: [] });
+    }
     sections.at(-1).paragraphs.push(paragraph);
   }
   return sections;
@@ -95,7 +115,11 @@ function readJsonLines(text, name) {
   return text.split("\n").flatMap((line, row) => {
     if (!line.trim()) return [];
     try {
-      return [{ place: `row ${row + 1}`, paragraphs: columns(JSON.parse(line)) }];
+      const value = JSON.parse(line);
+      const { source, place, text: own } = value ?? {};
+      const saved = [source, place, own].every((column) => typeof column === "string"); // by this page
+      if (saved) return [{ source, place, paragraphs: own.split("\n") }];
+      return [{ place: `row ${row + 1}`, paragraphs: columns(value) }];
     } catch {
       throw new Unreadable(`${name}: row ${row + 1} is not JSON; mend it and add the file again`);
     }
@@ -103,7 +127,7 @@ function readJsonLines(text, name) {
 }
 
 function readTable(text, name) {
-  const { data, errors } = Papa.parse(text, { header: true, skipEmptyLines: true });
+  const { data, errors } = Papa.parse(text, { header: true, skipEmptyLines: true, dynamicTyping: true });
   const broken = errors.find((error) => error.type === "Quotes");
   if (broken) throw new Unreadable(`${name}: row ${broken.row + 1} has a quote that does not end; mend it`);
   return data.map((row, number) => ({ place: `row ${number + 2}`, paragraphs: columns(row) }));
@@ -111,8 +135,13 @@ function readTable(text, name) {
 
 // Of a row, the column `text`, or all that are text.
 function columns(row) {
-  if (typeof row === "string") return [row];
-  return [row?.text ?? Object.values(row ?? {})].flat().filter((value) => typeof value === "string");
+  const own = strings(row?.text);
+  return own.some((text) => text.trim()) ? own : strings(row);
+}
+
+function strings(value) {
+  if (typeof value === "string") return [value];
+  return value && typeof value === "object" ? Object.values(value).flatMap(strings) : [];
 }
 
 function readFeed(text, name) {
@@ -133,42 +162,54 @@ function readFeed(text, name) {
   });
 }
 
-// Join short paragraphs of a section, and cut long ones behind a sentence.
-function passagesOf(sections, source) {
-  return sections.flatMap(({ place, paragraphs }) => {
-    const passages = [];
-    for (const piece of paragraphs.flatMap(pieces)) {
-      const last = passages.at(-1);
-      if (last && last.text.length + piece.length < PASSAGE) last.text += `\n${piece}`;
-      else passages.push({ source, place, text: piece });
-    }
-    return passages;
-  });
-}
-
-function pieces(paragraph) {
-  const text = paragraph.replaceAll(/\s+/g, " ").trim();
-  if (text.length <= PASSAGE) return text ? [text] : [];
-  const found = [""];
-  for (const { segment } of sentences.segment(text)) {
-    for (let at = 0; at < segment.length; at += PASSAGE) {
-      const part = segment.slice(at, at + PASSAGE);
-      if (found.at(-1) && found.at(-1).length + part.length > PASSAGE) found.push("");
-      found[found.length - 1] += part;
+// Join short paragraphs of a section, and cut long ones behind a sentence. A long text lets the page answer in between.
+async function passagesOf(sections, file) {
+  const passages = [];
+  let paused = performance.now();
+  for (const { source = file, place, paragraphs } of sections) {
+    let last;
+    for (const paragraph of paragraphs) {
+      for (const piece of pieces(paragraph)) {
+        if (last && last.text.length + piece.length < PASSAGE) {
+          last.text += `\n${piece}`;
+        } else {
+          last = { source, place, text: piece };
+          passages.push(last);
+        }
+        if (performance.now() - paused > PAUSE_MS) {
+          await new Promise((resolve) => setTimeout(resolve));
+          paused = performance.now();
+        }
+      }
     }
   }
-  return found.map((piece) => piece.trim());
+  return passages;
 }
 
-// Return the files of a drop, also those in folders: [{ file, name }].
+function* pieces(paragraph) {
+  const text = paragraph.replaceAll(/\s+/g, " ").trim();
+  let piece = "";
+  for (const { segment } of text.length > PASSAGE ? sentences.segment(text) : [{ segment: text }]) {
+    for (const part of segment.match(PARTS) ?? []) {
+      if (piece && piece.length + part.length > PASSAGE) {
+        yield piece.trim();
+        piece = "";
+      }
+      piece += part;
+    }
+  }
+  if (piece) yield piece.trim();
+}
+
+// Return the files of a drop, also those in folders: [{ name, open }].
 export async function droppedFiles(transfer) {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
   const files = [];
   while (entries.length) {
     const entry = entries.shift();
     if (entry.isFile) {
-      const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
-      files.push({ file, name: entry.fullPath.slice(1) });
+      const open = () => new Promise((resolve, reject) => entry.file(resolve, reject));
+      files.push({ name: entry.fullPath.slice(1), open });
       continue;
     }
     const reader = entry.createReader();

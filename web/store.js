@@ -5,25 +5,45 @@
 
 import { openDB } from "./vendor/idb.js";
 
-const database = openDB("asterisk", 1, {
-  upgrade(db) {
-    db.createObjectStore("passages", { keyPath: "id", autoIncrement: true });
-    db.createObjectStore("derived");
-  },
-});
+const AT_ONCE = 500;
 
-// Write records, all or none, and put their ids into them.
-async function write(records, method) {
-  const transaction = (await database).transaction("passages", "readwrite");
-  const ids = records.map((record) => transaction.store[method](record));
-  const [, ...written] = await Promise.all([transaction.done, ...ids]);
-  written.forEach((id, row) => {
-    records[row].id = id;
-  });
+const database = open();
+
+async function open() {
+  try {
+    return await openDB("asterisk", 1, {
+      upgrade(db) {
+        db.createObjectStore("passages", { keyPath: "id", autoIncrement: true });
+        db.createObjectStore("derived");
+      },
+    });
+  } catch {
+    throw new Error("This browser or window lets the page keep nothing; allow it to store data, or use another.");
+  }
 }
 
-export const addPassages = (records) => write(records, "add");
-export const updatePassages = (records) => write(records, "put");
+// Write records, all or none, some at a time, so that the page can answer in between.
+async function write(records, writeOne) {
+  const { store, done } = (await database).transaction("passages", "readwrite");
+  const writeAll = async () => {
+    for (let start = 0; start < records.length; start += AT_ONCE) {
+      await Promise.all(records.slice(start, start + AT_ONCE).map((record) => writeOne(store, record)));
+    }
+  };
+  await Promise.all([done, writeAll().catch(() => {})]); // where one fails, `done` says why
+}
+
+// Put the ids into the records.
+export const addPassages = (records) =>
+  write(records, async (store, record) => {
+    record.id = await store.add(record);
+  });
+
+// Another tab may have deleted some: they stay away.
+export const updatePassages = (records) =>
+  write(records, async (store, record) => {
+    if ((await store.getKey(record.id)) !== undefined) await store.put(record);
+  });
 
 export async function allPassages() {
   return (await database).getAll("passages");

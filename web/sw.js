@@ -23,16 +23,15 @@ self.addEventListener("fetch", (event) => {
 // Fetch what a first visit needs and is not here yet; tell the page how far that is.
 async function fetchFirst() {
   const cache = await caches.open(CACHE);
-  const names = Object.keys(FILES).filter((name) => FILES[name].first);
+  const here = new Set((await cache.keys()).map(({ url }) => url));
+  const names = Object.keys(FILES).filter((name) => FILES[name].first && !here.has(keyOf(name)));
   const total = names.reduce((sum, name) => sum + FILES[name].bytes, 0);
   let received = 0;
   for (const name of names) {
-    if (!(await cache.match(keyOf(name)))) {
-      await fetchInto(cache, name, (bytes) => {
-        received += bytes;
-        tell({ received, total });
-      });
-    }
+    await fetchInto(cache, name, (bytes) => {
+      received += bytes;
+      tell({ received, total });
+    });
   }
 }
 

@@ -5,8 +5,9 @@ import re
 from urllib.parse import urlsplit
 
 import pytest
+from conftest import RELEASE
 from test_reading import HOSTILE
-from web_pages import NOTES, add_files, open_page, paste, search, serving, stored, wait_for
+from web_pages import NOTES, add_files, listed, open_page, paste, search, serving, stored, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -98,6 +99,40 @@ def test_host_that_sends_no_headers(browser):
         assert page.evaluate("() => crossOriginIsolated"), "the service worker adds these headers, too"
 
 
+def test_missing_file_is_one_sentence_and_the_next_visit_fetches_the_rest(browser, monkeypatch):
+    from asterisk import web
+
+    real = web.site_files
+    model = "model/onnx/model_quantized.onnx"
+    with serving() as url, browser.new_context() as context:
+        monkeypatch.setattr(web, "site_files", lambda path: {k: v for k, v in real(path).items() if k != model})
+        page = context.new_page()
+        page.goto(url)
+        wait_for(page, "#error", "The model could not be loaded; load the page again.")
+        assert page.inner_text("#device-offline").startswith("does not work")
+        monkeypatch.undo()
+        page.reload()
+        wait_for(page, "#status", "Ready.")
+        assert page.inner_text("#device-offline") == "works"
+        received, total = re.findall(r"[\d.]+", page.inner_text("#device-bytes"))
+        everything = sum(entry["bytes"] for entry in listed(real(RELEASE)).values() if entry["first"])
+        assert received == total and float(total) < everything / 1e6 / 2
+
+
+def test_browser_without_service_workers(browser, site):
+    with browser.new_context(service_workers="block") as context:
+        page = open_page(context, site)
+        assert page.inner_text("#device-offline").startswith("does not work")
+        assert page.inner_text("#device-bytes") == "not counted"
+
+
+def test_page_without_scripts_says_so(browser, site):
+    with browser.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(site)
+        assert "needs JavaScript" in page.inner_text("body")
+
+
 def test_changed_file_is_fetched_again(browser, tmp_path, monkeypatch):
     from asterisk import web
 
@@ -108,10 +143,9 @@ def test_changed_file_is_fetched_again(browser, tmp_path, monkeypatch):
         def changed(model):
             files = real(model)
             page = files["index.html"].read_bytes().replace(b"<h1>Asterisk</h1>", b"<h1>Changed</h1>")
-            listed = json.loads(files["files.js"].decode().partition(" = ")[2].partition(";\n")[0])
-            listed["index.html"] = web.entry("index.html", page)
+            entries = listed(files) | {"index.html": web.entry("index.html", page)}
             headers = files["files.js"].decode().partition(";\n")[2]
-            script = f"self.FILES = {json.dumps(listed)};\n{headers}".encode()
+            script = f"self.FILES = {json.dumps(entries)};\n{headers}".encode()
             return files | {"index.html": page, "files.js": script}
 
         monkeypatch.setattr(web, "site_files", changed)
@@ -125,6 +159,8 @@ def test_changed_file_is_fetched_again(browser, tmp_path, monkeypatch):
                 while (next.state === "installing") await new Promise((resolve) => setTimeout(resolve, 50));
             }"""
         )
+        wait_for(page, "#device-bytes", "0.0 MB of 0.0 MB")
+        assert page.is_hidden("#working"), "the present version goes on as it was"
         page.close()
         page = open_page(context, url)
         assert page.inner_text("h1") == "Changed"

@@ -7,7 +7,7 @@ import pytest
 from conftest import invent_pairs
 from loader_rows import SENTENCES, normalise, worst_cosine
 from scipy.cluster.hierarchy import fcluster, linkage
-from web_pages import NOTES, add_files, open_page, paste, search, stored, wait_for
+from web_pages import NOTES, add_files, clear_status, open_page, paste, search, stored, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -98,7 +98,133 @@ def test_what_is_kept_is_bytes_and_goes_with_one_click(page):
     assert page.is_hidden("#map") and page.inner_text("#groups") == ""
 
 
+def test_dots_keep_their_rings_and_the_chosen_one_while_the_slider_moves(page):
+    paste(page, NOTES)
+    search(page, "pets resting")
+    page.focus("#canvas-box")
+    for key in ("ArrowRight", "+"):
+        page.keyboard.press(key)
+    shown = """() => {
+        const { data, scales } = Chart.getChart("canvas");
+        const [rings, chosen] = data.datasets.slice(-2).map(({ data }) => data.map(({ row }) => row));
+        return { rings, chosen, left: scales.x.min, right: scales.x.max };
+    }"""
+    before = page.evaluate(shown)
+    assert len(before["rings"]) == len(NOTES) and len(before["chosen"]) == 1
+    page.fill("#threshold", "0.9")
+    assert page.evaluate(shown) == before
+    paste(page, ["One more."])
+    after = page.evaluate(shown)
+    assert len(after["rings"]) == len(NOTES) + 1
+    assert after["chosen"] == [], "the dots are at other places"
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_few_texts(page, count):
+    if count:
+        paste(page, NOTES[:count])
+    for threshold in ("0.5", "0.95"):
+        page.fill("#threshold", threshold)
+    assert page.is_hidden("#map")
+    told = ["No texts yet.", "0 groups of two or more; 1 text alone.", "0 groups of two or more; 2 texts alone."]
+    assert page.inner_text("#grouped") == told[count]
+    page.fill("#query", "pets")
+    told = ["There are no texts yet.", "The nearest of 1 passage:", "The nearest of 2 passages:"]
+    wait_for(page, "#found", told[count])
+    assert page.locator("#results li").count() == count
+
+
+def test_texts_are_taken_at_once_and_deleted_at_once(page):
+    texts = [f"{pair['summary']}, and that was number {i}" for i, pair in enumerate(invent_pairs(600))]
+    page.fill("#pasted", "\n".join(texts))
+    page.click("#add")
+    wait_for(page, "#progress-text", " a second, ")
+    page.fill("#pasted", NOTES[0])
+    page.click("#add")
+    assert page.input_value("#pasted") == ""
+    page.click("#delete")
+    wait_for(page, "#status", f"{len(texts) + 1} passages deleted.")
+    assert stored(page) == []
+
+
+def test_many_passages_are_added_with_time_to_answer(page):
+    turns = page.evaluate(
+        """async () => {
+            const { addPassages } = await import("./store.js");
+            let [turns, done] = [0, false];
+            const count = () => {
+                turns++;
+                if (!done) setTimeout(count);
+            };
+            count();
+            await addPassages(Array.from({ length: 5000 }, (_, i) => ({ source: "s", text: `text ${i}` })));
+            done = true;
+            return turns;
+        }"""
+    )
+    page.evaluate("async () => (await import('./store.js')).deleteAll()")
+    assert turns > 5
+
+
+def test_vectors_and_groups_of_another_model_are_made_again(browser, site):
+    with browser.new_context() as context:
+        page = open_page(context, site)
+        paste(page, NOTES)
+        groups = page.inner_text("#grouped")
+        page.evaluate(
+            """async () => {
+                const { allPassages, getDerived, putDerived, updatePassages } = await import("./store.js");
+                const passages = await allPassages();
+                for (const passage of passages) Object.assign(passage, { model: "old", vector: new Int8Array(3) });
+                await updatePassages(passages);
+                await putDerived({ ...(await getDerived()), model: "old", links: { pairs: [], cosines: [] } });
+            }"""
+        )
+        page.reload()
+        wait_for(page, "#continue", "Go on: 7 passages to embed")
+        page.click("#continue")
+        wait_for(page, "#grouped", groups)
+        assert {len(passage["vector"]) for passage in stored(page)} == {256}
+
+
+def test_two_tabs_show_the_same(browser, site):
+    with browser.new_context() as context:
+        first, second = open_page(context, site), open_page(context, site)
+        paste(first, NOTES)
+        wait_for(second, "#delete", "Delete 7 passages of 1 source")
+        wait_for(second, "#grouped", first.inner_text("#grouped"))
+        paste(second, [*NOTES, "One more."])
+        assert [passage["text"] for passage in stored(first)] == [*NOTES, "One more."]
+        texts = [f"{pair['summary']}, and that was number {i}" for i, pair in enumerate(invent_pairs(600))]
+        first.fill("#pasted", "\n".join(texts))
+        first.click("#add")
+        wait_for(first, "#progress-text", " a second, ")
+        wait_for(second, "#delete", f"Delete {len(texts) + 8} passages")
+        second.click("#delete")
+        wait_for(second, "#status", "deleted")
+        wait_for(first, "#grouped", "No texts yet.")
+        assert first.is_disabled("#delete") and first.is_hidden("#continue")
+        assert stored(first) == []
+
+
 def test_save_and_add_again(page, tmp_path):
+    add_files(
+        page,
+        tmp_path,
+        {"note.md": "# Boiler\n\nBleed it.\n\n- reset\n- wait\n\n# Cat\n\nFeed it.", "rtl.txt": "שלום"},
+    )
+    saved = [(passage["source"], passage["place"], passage["text"]) for passage in stored(page)]
+    with page.expect_download() as download:
+        page.click("#export")
+    lines = download.value.path().read_text()
+    add_files(page, tmp_path, {"again.jsonl": lines})
+    assert len(stored(page)) == len(saved), "they are here already"
+    page.click("#delete")
+    add_files(page, tmp_path, {"again.jsonl": lines})
+    assert [(passage["source"], passage["place"], passage["text"]) for passage in stored(page)] == saved
+
+
+def test_saved_lines_have_groups(page):
     paste(page, NOTES)
     page.fill("#threshold", "0.5")
     with page.expect_download() as download:
@@ -106,9 +232,6 @@ def test_save_and_add_again(page, tmp_path):
     lines = download.value.path().read_text().splitlines()
     assert [json.loads(line)["text"] for line in lines] == NOTES
     assert json.loads(lines[0])["group"] == json.loads(lines[1])["group"] is not None
-    page.click("#delete")
-    add_files(page, tmp_path, {"asterisk.jsonl": "\n".join(lines)})
-    assert [passage["text"] for passage in stored(page)] == NOTES
 
 
 def test_same_texts_are_kept_once(page):
@@ -130,7 +253,8 @@ def test_stopped_work_goes_on_after_a_reload(browser, site):
         assert 0 < done < len(texts)
         page.reload()
         wait_for(page, "#continue", f"Go on: {len(texts) - done} passages to embed")
-        assert page.is_visible("#continue")
+        wait_for(page, "#status", "Ready.")
+        clear_status(page)
         page.click("#continue")
         wait_for(page, "#status", "Ready.")
         assert all(passage["vector"] for passage in stored(page))

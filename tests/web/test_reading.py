@@ -1,7 +1,10 @@
 """What is taken from each kind of file, what is refused and how; nothing of a note is executed or loaded."""
 
 import pytest
-from web_pages import NOTES, add_files, paste, search, stored, wait_for
+from conftest import RELEASE
+from web_pages import NOTES, add_files, listed, paste, search, stored, wait_for
+
+from asterisk.web import site_files
 
 pytestmark = pytest.mark.slow
 
@@ -11,8 +14,15 @@ FILES = {
     "utf16.txt": "\ufeffnaïve café".encode("utf-16-le"),
     "note.md": "---\ntags: [a]\n---\n# Boiler\n\nBleed the **radiator**.\n\n# Router\n\n- reset it\n- wait",
     "page.html": "<title>no</title><nav>menu</nav><h1>Heron</h1><p>It waits<br>long.</p><div>By the mill</div>",
+    "blocks.html": "<main>Intro<aside>an aside</aside><details><summary>More</summary>of it</details>"
+    "<table><caption>Prices</caption><tr><th>bread<td>milk</table></main><footer>the end</footer>",
     "rows.jsonl": '{"text": "a row", "id": 7}\n\n"a bare string"\n{"title": "T", "body": "B", "n": 1}',
+    "odd.jsonl": '{"text": 5, "title": "text is a number"}\n{"text": " ", "title": "text is blank"}\nnull\n7\n'
+    '["in a list", 1]\n{"tags": ["inner", {"x": "innermost"}], "constructor": "odd"}',
     "table.csv": 'name,remark\nOtto,"likes, commas"\nEve,none',
+    "odd.csv": 'id,text,when\n1,"over\ntwo ""lines""",2026-01-01\n\n2,,never\n3,unquoted, commas, here',
+    "extra.csv": "id,name,remark\n7,Ada,without quotes, with a comma",
+    "semicolons.csv": 'name;remark\nOtto;"semi; colon"',
     "feed.rss": "<rss><channel><title>no</title><item><title>News</title>"
     "<description>&lt;p&gt;Rain &amp;amp; wind&lt;/p&gt;</description></item></channel></rss>",
     "feed.atom": '<feed xmlns="http://www.w3.org/2005/Atom"><entry><title>Entry</title><summary>Sun</summary></entry></feed>',
@@ -24,8 +34,13 @@ TEXTS = {
     "utf16.txt": ["naïve café"],
     "note.md": ["Boiler\nBleed the radiator.", "Router\nreset it\nwait"],
     "page.html": ["Heron\nIt waits long.\nBy the mill"],
+    "blocks.html": ["Intro\nan aside\nMore\nof it\nPrices\nbread\nmilk\nthe end"],
     "rows.jsonl": ["a row", "a bare string", "T\nB"],
+    "odd.jsonl": ["text is a number", "text is blank", "in a list", "inner\ninnermost\nodd"],
     "table.csv": ["Otto\nlikes, commas", "Eve\nnone"],
+    "odd.csv": ['over two "lines"', "never", "unquoted"],
+    "extra.csv": ["Ada\nwithout quotes\nwith a comma"],
+    "semicolons.csv": ["Otto\nsemi; colon"],
     "feed.rss": ["News\nRain & wind"],
     "feed.atom": ["Entry\nSun"],
     "outline.opml": ["Top", "Below\ndeep"],
@@ -84,6 +99,21 @@ def test_long_text_is_cut_behind_sentences(page):
 
 
 @pytest.mark.parametrize(
+    ("text", "lengths"),
+    [
+        ("worded " * 150, [594, 454]),  # no sentence ends: whole words
+        ("".join(map(str, range(100, 500))), [600, 600]),
+        ("x" + "\N{GRINNING FACE}" * 1000, [600, 401]),  # each is two units in JavaScript
+    ],
+)
+def test_long_sentence_is_cut_behind_words_and_whole_characters(page, tmp_path, text, lengths):
+    add_files(page, tmp_path, {"long.txt": text})
+    found = [passage["text"] for passage in stored(page)]
+    assert [len(piece) for piece in found] == lengths
+    assert "".join(found) == text.strip() if " " not in text else " ".join(found) == text.strip()
+
+
+@pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         (
@@ -96,12 +126,53 @@ def test_long_text_is_cut_behind_sentences(page):
         ("bad.jsonl", '{"text": "fine"}\n{"text": ', "bad.jsonl: row 2 is not JSON"),
         ("bad.csv", 'a,b\n1,"never closed\n', "bad.csv: row 2 has a quote that does not end"),
         ("bad.rss", "<rss><item>", "bad.rss: not well-formed XML"),
+        ("empty.txt", "", "empty.txt: no text in it"),
+        ("frames.html", '<frameset><frame src="/stolen"></frameset>', "frames.html: no text in it"),
+        ("deep.md", ">" * 30_000, "deep.md: nested too deeply; left out"),
+        ("deep.jsonl", "[" * 200_000 + "]" * 200_000, "deep.jsonl: row 1 is not JSON"),
+        ("name.constructor", "x", "name.constructor: not a kind of file that this page reads"),
     ],
 )
 def test_unreadable_file_is_one_sentence_and_the_others_are_read(page, tmp_path, name, content, message):
     add_files(page, tmp_path, {name: content, "good.txt": "a good line"})
     assert page.inner_text("#error").startswith(message)
     assert [passage["text"] for passage in stored(page)] == ["a good line"]
+
+
+def test_every_file_that_is_left_out_is_told(page, tmp_path):
+    others = {f"picture{number}.png": b"" for number in range(3)}
+    broken = {f"broken{number}.jsonl": "{" for number in range(6)}
+    add_files(page, tmp_path, others | {"empty.md": "\n"})
+    told = page.inner_text("#error").splitlines()
+    pictures = "picture0.png and 2 other files: not a kind of file that this page reads; left out"
+    assert told == ["empty.md: no text in it", pictures]
+    add_files(page, tmp_path, broken)
+    told = page.inner_text("#error").splitlines()
+    assert [line.split(":")[0] for line in told[:5]] == list(broken)[:5]
+    assert told[5:] == ["and 1 other file"]
+
+
+def test_file_that_cannot_be_opened(page):
+    message = page.evaluate(
+        """async () => {
+            const { readFile } = await import("./reading.js");
+            const open = async () => { throw new DOMException("gone", "NotFoundError"); };
+            return readFile({ name: "gone.txt", open }).catch((error) => error.message);
+        }"""
+    )
+    assert message == "gone.txt: cannot be opened; see whether it was moved or is protected"
+
+
+def test_text_that_is_dragged_into_a_field_is_left_to_the_browser(page):
+    left = page.evaluate(
+        """() => ["pasted", "query", "map-title"].map((id) => {
+            const dataTransfer = new DataTransfer();
+            dataTransfer.setData("text/plain", "a line");
+            const event = new DragEvent("dragover", { dataTransfer, bubbles: true, cancelable: true });
+            return document.getElementById(id).dispatchEvent(event);
+        })"""
+    )
+    assert left == [True, True, False]
 
 
 def test_file_of_200_megabytes(page, tmp_path):
@@ -136,7 +207,8 @@ def test_a_note_is_never_executed_or_loaded(page, tmp_path):
 def test_full_storage_is_one_sentence_and_loses_nothing(browser, site, tmp_path):
     with browser.new_context() as context:
         page = context.new_page()
-        quota = {"origin": site.rstrip("/"), "quotaSize": 30_000_000}  # 27 MB are the page's own
+        own = sum(entry["bytes"] for entry in listed(site_files(RELEASE)).values() if entry["first"])
+        quota = {"origin": site.rstrip("/"), "quotaSize": own + 3_000_000}
         context.new_cdp_session(page).send("Storage.overrideQuotaForOrigin", quota)
         page.goto(site)
         wait_for(page, "#status", "Ready.")
@@ -147,6 +219,28 @@ def test_full_storage_is_one_sentence_and_loses_nothing(browser, site, tmp_path)
         wait_for(page, "#error", "The browser's storage is full; delete texts here, or free space")
         assert [passage["text"] for passage in stored(page)] == NOTES
         assert search(page, "pets resting")[0] in NOTES[:2]
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (
+            "indexedDB.constructor.prototype.open = () => { throw new DOMException('denied'); }",
+            "lets the page keep nothing",
+        ),
+        (
+            "Worker.prototype.postMessage = () => { throw new Error('x'); }",
+            "could not be loaded; load the page again.",
+        ),
+    ],
+)
+def test_browser_that_denies_something(browser, site, script, message):
+    with browser.new_context() as context:
+        context.add_init_script(script)
+        page = context.new_page()
+        page.goto(site)
+        wait_for(page, "#error", message)
+        assert page.inner_text("#status") == ""
 
 
 def test_browser_without_simd(browser, site):

@@ -3,6 +3,7 @@
 The page's Content-Security-Policy also forbids Playwright to evaluate strings, hence the functions.
 """
 
+import json
 import os
 import re
 import shutil
@@ -38,6 +39,11 @@ def serving(headers=web.HEADERS):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
+
+
+def listed(files):
+    """Return what `files.js` says of the files of the page."""
+    return json.loads(files["files.js"].decode().partition(" = ")[2].partition(";\n")[0])
 
 
 def wait_for(page, selector, text):
