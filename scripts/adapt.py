@@ -39,6 +39,7 @@ from asterisk.training.adaptation import (
     lay_out,
     write_archive,
 )
+from asterisk.training.memory import return_freed_memory
 from asterisk.training.pca import PCA_FILE
 
 ROOT = Path(__file__).parent.parent
@@ -170,6 +171,7 @@ def main() -> None:
         *("--max_length", MAX_LENGTH),
     )
     val_split = lay_out(archive, teacher, arguments.initial_model, arguments.rehearsal, arguments.seed, work)
+    return_freed_memory()  # or training would have that much less
     step(
         "train_accelerate.py",
         *("--initial_model", arguments.initial_model, "--output", arguments.output, "--cache", work / "cache"),

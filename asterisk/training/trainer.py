@@ -36,6 +36,7 @@ from asterisk.training.checkpoints import (
     written_in,
 )
 from asterisk.training.losses import cosine_loss, gather_with_gradient, info_nce_loss, similarity_loss
+from asterisk.training.memory import return_freed_memory
 from modeling_asterisk import AsteriskModel
 
 LOG_STEPS = 20
@@ -307,6 +308,7 @@ class DistillationTrainer:
                 values = {f"train/{name}": value.item() for name, value in terms.items()}
                 self.log({**values, "lr": self.scheduler.get_last_lr()[0], "seconds": progress.seconds})
                 progress_bar.set_postfix(loss=f"{values['train/loss']:.4f}")
+                return_freed_memory()
             if arguments.eval_steps and progress.step % arguments.eval_steps == 0:
                 metrics = self.evaluate()
                 self.log({**metrics, "seconds": progress.seconds})
