@@ -98,6 +98,8 @@ def measure(arguments: argparse.Namespace, directory: Path) -> dict[str, Any]:
             "training": read_json(output / "training_state.json")["seconds"],
             "teacher_cpu": round(teacher_cpu, 1),
             "training_cpu": round(training_cpu, 1),
+            # Of the largest step so far, in 10^6 bytes; the first way has the larger one.
+            "megabytes": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6),
         }
     return figures
 
@@ -115,9 +117,10 @@ def render(figures: dict[str, Any], gflops: float) -> str:
     notes = (
         f"Minutes are those of {PASSAGES:,} passages with their sentences and headings, {EPOCHS} passes in "
         f"training; measured with {figures['passages']:,} passages, {figures['tokens']:,} tokens in all. Training "
-        f"includes the texts to rehearse. The Raspberry Pi is arithmetic: {seconds:.0f} seconds of one core here "
-        f"in fp32, times the {gflops:.1f} Gflops of that core in products of float64 matrices, over the "
-        f"{PI_GFLOPS:.1f} of the four cores of the Pi in HPL (github.com/geerlingguy/top500-benchmark, issue 18)."
+        f"includes the texts to rehearse; its process has {here['megabytes']:,} MB of memory at most. The "
+        f"Raspberry Pi is arithmetic: {seconds:.0f} seconds of one core here in fp32, times the {gflops:.1f} "
+        f"Gflops of that core in products of float64 matrices, over the {PI_GFLOPS:.1f} of the four cores of the "
+        "Pi in HPL (github.com/geerlingguy/top500-benchmark, issue 18)."
     )
     header = ["", "teacher, tokens/s", "training, tokens/s", "teacher, min", "training, min", "both, min"]
     return f"{markdown_table(header, rows)}\n\n{textwrap.fill(notes, 118)}"
