@@ -172,6 +172,7 @@ class DistillationTrainer:
     def evaluate(self) -> dict[str, float]:
         """Return the mean loss and terms over the held-out pairs, each pair counted once."""
         self.model.eval()
+        return_freed_memory()  # its batches are the largest
         sums: dict[str, float] = {}
         # The same batches whatever the number of processes or the training batch: comparable figures.
         batches = length_bucketed_batches(self.val_rows, self.lengths[self.val_rows], EVALUATION_BATCH, seed=None)
