@@ -40,6 +40,7 @@ from asterisk.hub import public_name
 from asterisk.training.arguments import DistillationArguments
 from asterisk.training.batches import TokenColumn, tokenize_texts
 from asterisk.training.checkpoints import format_metrics, prepare_run, run_directory, written_in
+from asterisk.training.memory import limit_primitive_cache
 from asterisk.training.pca import PCA_FILE, fit_pca, load_pca
 from asterisk.training.precision import has_fast_bf16
 from asterisk.training.recipe import make_recipe
@@ -172,6 +173,7 @@ def distil(arguments: DistillationArguments, accelerator: Accelerator) -> None:
 def main() -> None:
     """Distil with the options of the command line, in one process or as one of several."""
     arguments = parse_arguments()
+    limit_primitive_cache()
     accelerator = make_accelerator(arguments)
     set_seed(arguments.seed)
     try:

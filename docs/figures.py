@@ -153,14 +153,11 @@ def onnx_files() -> str:
     return f"{markdown_table(header, rows)}\n\nThe worst of {state['recipe']['texts'][1]} real texts.\n"
 
 
-def adaptation() -> str:
-    """Return the table that scripts/benchmarks/adapt.py has written, with where."""
-    table = (RESULTS / "adapt.md").read_text(encoding="utf-8").split("\n\n")[1]
-    run = read_json(RESULTS / "adapt.json")["run"]
-    notes = (
-        "In percent, INT8 ONNX: nDCG@10 of Cranfield's queries, of which training saw none; Spearman of STS-B dev "
-        f"and SICK-R trial. Made on {run['cores']} cores ({run['cpu']})."
-    )
+def adaptation(name: str = "adapt") -> str:
+    """Return the table that a benchmark of adaptation has written, with what it says below, and where."""
+    _, table, notes, _ = (RESULTS / f"{name}.md").read_text(encoding="utf-8").split("\n\n")
+    run = read_json(RESULTS / f"{name}.json")["run"]
+    notes += f" Made on {run['cores']} cores ({run['cpu']}), load average {run['load_average']}."
     return f"{table}\n\n{textwrap.fill(notes, WIDTH)}\n"
 
 

@@ -27,6 +27,7 @@ from tokenizers import Tokenizer
 from asterisk import AsteriskEncoder
 from asterisk.data.archive import read_archive
 from asterisk.errors import InputError, run
+from asterisk.evaluation.measuring import energy_counters, energy_used
 from asterisk.evaluation.tables import load_scored_pairs
 from asterisk.evaluation.tasks import Similarity
 from asterisk.files import fingerprint, read_json, write_json
@@ -39,11 +40,13 @@ from asterisk.training.adaptation import (
     lay_out,
     write_archive,
 )
+from asterisk.training.memory import return_freed_memory
 from asterisk.training.pca import PCA_FILE
 
 ROOT = Path(__file__).parent.parent
 MAX_LENGTH = 256  # tokens: passages have 128, titles and headings some more
 NEIGHBOURS = 10
+STSB = "stsb.test.tsv"
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -113,7 +116,7 @@ def report(arguments: argparse.Namespace, archive: Path, teacher: Path) -> list[
         f"  of the teacher's {NEIGHBOURS} nearest texts, found, %: {before[1]:.1f} -> {after[1]:.1f}",
     ]
     if arguments.data_dir:
-        task = Similarity("STSBenchmark", "test", load_scored_pairs(arguments.data_dir / "stsb.test.tsv"))
+        task = Similarity("STSBenchmark", "test", load_scored_pairs(arguments.data_dir / STSB))
         scores = [task.score(AsteriskEncoder(str(model)).encode, thorough=False)[task.main] for model in models]
         lines.append(f"STS-B test, Spearman, %: {scores[0]:.2f} -> {scores[1]:.2f}")
     return lines
@@ -137,13 +140,15 @@ def check(arguments: argparse.Namespace) -> None:
                 f"{arguments.initial_model / name}: no such file; --initial_model must have been trained and "
                 "exported here"
             )
+    if arguments.data_dir:
+        load_scored_pairs(arguments.data_dir / STSB)  # that it is there, not half an hour later that it is not
     if arguments.output.resolve() == arguments.initial_model.resolve():
         raise InputError(f"--output {arguments.output}: that is the model to adapt; choose another directory")
 
 
 def main() -> None:
     """Read, embed, train, export and compare; go on where an earlier call was interrupted."""
-    arguments, started = parse_arguments(), time.monotonic()
+    arguments, started, energy = parse_arguments(), time.monotonic(), energy_counters()
     check(arguments)
     work = arguments.output.with_name(f"{arguments.output.name}.archive")
     archive, teacher = work / "text", work / "teacher"
@@ -170,6 +175,7 @@ def main() -> None:
         *("--max_length", MAX_LENGTH),
     )
     val_split = lay_out(archive, teacher, arguments.initial_model, arguments.rehearsal, arguments.seed, work)
+    return_freed_memory()  # or training would have that much less
     step(
         "train_accelerate.py",
         *("--initial_model", arguments.initial_model, "--output", arguments.output, "--cache", work / "cache"),
@@ -179,7 +185,8 @@ def main() -> None:
     )
     state = read_json(arguments.output / "training_state.json")
     if "adaptation" not in state:
-        average_weights(arguments.initial_model, arguments.output, arguments.share)
+        if fingerprint(arguments.output / WEIGHTS_FILE) == state["weights"]:  # else killed after this
+            average_weights(arguments.initial_model, arguments.output, arguments.share)
         state["weights"] = fingerprint(arguments.output / WEIGHTS_FILE)
         # Counts alone: a card is made from this, and the archive is nobody's business.
         names = ("documents", "passages", "short_texts")
@@ -190,8 +197,9 @@ def main() -> None:
     shutil.rmtree(work)
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     minutes = (time.monotonic() - started) / 60, (usage.ru_utime + usage.ru_stime) / 60
+    watt_hours = f", {energy_used(energy, energy_counters()) / 3600:.1f} Wh" if energy else ""
     print(
-        f"{arguments.output}: {minutes[0]:.1f} minutes, {minutes[1]:.1f} of the processor, "
+        f"{arguments.output}: {minutes[0]:.1f} minutes, {minutes[1]:.1f} of the processor{watt_hours}, "
         f"{usage.ru_maxrss / 1e3:.0f} MB; search with it: asterisk index --model {arguments.output}"
     )
 

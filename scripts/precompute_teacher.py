@@ -23,8 +23,9 @@ from asterisk.data.pairs import COLUMNS, load_pairs
 from asterisk.data.teacher_vectors import TEACHER_FILES, load_teacher_vectors, release_pages
 from asterisk.errors import InputError, run
 from asterisk.files import read_json, replace_directory, write_json
+from asterisk.training.memory import limit_primitive_cache, return_freed_memory
 from asterisk.training.precision import has_fast_bf16
-from asterisk.training.teacher import encode_in_token_batches, load_teacher
+from asterisk.training.teacher import cast_linear_layers, encode_in_token_batches, load_teacher
 
 CHUNK_ROWS = 512
 
@@ -101,6 +102,7 @@ def main() -> None:
     arguments = parse_arguments()
     if arguments.max_length < 1 or arguments.batch_tokens < 0:
         raise InputError("--max_length must be 1 or more, --batch_tokens 0 or more")
+    limit_primitive_cache()
     state = PartialState(cpu=not torch.accelerator.is_available())
     try:
         precompute(arguments, state)
@@ -119,10 +121,8 @@ def precompute(arguments: argparse.Namespace, state: PartialState) -> None:
     model, identity = load_teacher(arguments.teacher_model, device=str(state.device))
     model.max_seq_length = min(arguments.max_length, model.max_seq_length or arguments.max_length)
     bf16 = arguments.precision == "bf16" or (arguments.precision == "auto" and has_fast_bf16(state.device.type))
-    if bf16:  # once; autocast would do it again for every batch
-        for module in model.modules():
-            if isinstance(module, torch.nn.Linear):
-                module.to(torch.bfloat16)
+    if bf16:
+        cast_linear_layers(model)
     batch_tokens = arguments.batch_tokens or (65536 if state.device.type != "cpu" else 4096 if bf16 else 1024)
     recipe = {
         **identity,
@@ -176,6 +176,7 @@ def precompute(arguments: argparse.Namespace, state: PartialState) -> None:
                 release_pages(arrays[column])
             done[chunk] = 1
             done.flush()
+            return_freed_memory()
             progress.update((rows.stop - rows.start) * min(state.num_processes, len(todo)))
     state.wait_for_everyone()
 

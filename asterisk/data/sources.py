@@ -264,7 +264,7 @@ def choose_columns(dataset: str, record: dict[str, Any], wanted: list[str] | Non
     if len(columns) < 2 or not set(columns) <= set(record):
         raise InputError(
             f"{dataset}: two columns are needed ({' and '.join(columns)}), and there are: {', '.join(record)}; "
-            "name them with --columns SUMMARY ARTICLE"
+            "rename two, or name them to prepare_data.py with --columns SUMMARY ARTICLE"
         )
     return columns
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,24 @@ def peak_memory_mb() -> float:
     if status.exists():  # on Linux, ru_maxrss of a child starts from that of its parent
         return int(status.read_text().partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def energy_counters(directory: Path = Path("/sys/class/powercap")) -> dict[Path, int]:
+    """Return what the packages of the processor have used, in microjoules, where the machine says so."""
+    counters = {}
+    for path in directory.glob("intel-rapl:[0-9]/energy_uj"):
+        with suppress(OSError):  # many systems let only root read it
+            if path.with_name("name").read_text().startswith("package"):  # not psys, which includes them
+                counters[path] = int(path.read_text())
+    return counters
+
+
+def energy_used(before: dict[Path, int], after: dict[Path, int]) -> float:
+    """Return the joules between two readings of `energy_counters`, of which each may begin at zero again once."""
+    used = 0
+    for path, start in before.items():
+        used += (after[path] - start) % (int(path.with_name("max_energy_range_uj").read_text()) + 1)
+    return used / 1e6
 
 
 def run_fresh(arguments: list[str], job: object = None) -> Any:

@@ -37,7 +37,10 @@ def rehearse(model: Path, rows: int, teacher_dim: int, seed: int) -> tuple[list[
     """
     pairs = list(kept_pairs(Selection(["docstrings"], limit=rows, seed=seed), Tally())) if rows else []
     encoder, back = AsteriskEncoder(str(model), FP32_FILE), load_pca(model, teacher_dim).T
-    vectors = [(encoder.encode(texts) @ back).astype(np.float16) for texts in zip(*pairs, strict=True)]
+    vectors = [
+        (encoder.encode(texts, show_progress_bar=True) @ back).astype(np.float16)
+        for texts in zip(*pairs, strict=True)
+    ]
     return pairs, vectors
 
 

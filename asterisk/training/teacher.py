@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
@@ -29,6 +30,13 @@ def load_teacher(teacher_model: str, device: str | None = None) -> tuple[Sentenc
         "revision": directory.name if "snapshots" in directory.parts else None,
         "teacher_fingerprint": fingerprint(*sorted(directory.rglob("*.safetensors"))),
     }
+
+
+def cast_linear_layers(model: SentenceTransformer) -> None:
+    """Cast the weights of linear layers to bfloat16, for autocast, which would do it again for every batch."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.to(torch.bfloat16)
 
 
 def encode_in_token_batches(

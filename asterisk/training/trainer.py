@@ -36,10 +36,12 @@ from asterisk.training.checkpoints import (
     written_in,
 )
 from asterisk.training.losses import cosine_loss, gather_with_gradient, info_nce_loss, similarity_loss
+from asterisk.training.memory import return_freed_memory
 from modeling_asterisk import AsteriskModel
 
-LOG_STEPS = 20
+LOG_STEPS, TRIM_STEPS = 20, 4  # giving memory back takes some 10 ms
 EVALUATION_BATCH = 256
+EVALUATION_TEXTS = 64  # of them at a time through the model
 # What a forward and backward pass over one group more costs, in tokens: far more where tokens cost little.
 GROUP_COST_CPU, GROUP_COST_CPU_BF16, GROUP_COST_GPU = 64, 512, 16384
 
@@ -138,6 +140,13 @@ class DistillationTrainer:
     def collate(self, columns: Sequence[TokenColumn], rows: np.ndarray) -> list[list[Tensor]]:
         """Gather texts in groups of like length, on the device; see `batches.collate`."""
         groups = collate(columns, rows, self.group_cost)
+        if not torch.is_grad_enabled():  # a large batch of long texts would need more memory than training does
+            size = EVALUATION_TEXTS
+            groups = [
+                (ids[i : i + size], mask[i : i + size], places[i : i + size])
+                for ids, mask, places in groups
+                for i in range(0, len(ids), size)
+            ]
         return [[torch.from_numpy(array).to(self.accelerator.device) for array in group] for group in groups]
 
     def embed(self, groups: list[list[Tensor]], rows: int) -> Tensor:
@@ -175,6 +184,7 @@ class DistillationTrainer:
     def evaluate(self) -> dict[str, float]:
         """Return the mean loss and terms over the held-out pairs, each pair counted once."""
         self.model.eval()
+        return_freed_memory()  # its batches are the largest
         sums: dict[str, float] = {}
         # The same batches whatever the number of processes or the training batch: comparable figures.
         batches = length_bucketed_batches(self.val_rows, self.lengths[self.val_rows], EVALUATION_BATCH, seed=None)
@@ -312,6 +322,8 @@ class DistillationTrainer:
             self.step()
             progress.seconds = time.monotonic() - started
             progress_bar.update()
+            if progress.step % TRIM_STEPS == 0:
+                return_freed_memory()
             if progress.step % LOG_STEPS == 0:
                 values = {f"train/{name}": value.item() for name, value in terms.items()}
                 self.log({**values, "lr": self.scheduler.get_last_lr()[0], "seconds": progress.seconds})

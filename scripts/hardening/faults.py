@@ -3,8 +3,9 @@
     python scripts/hardening/faults.py --kills 40
 
 A stage is started, killed with SIGKILL after a random part of the time that it takes, and started again, until
-it was killed so often; a run that ends before its kill is deleted and begun anew. Then it may end, and what it wrote
-is compared with what an undisturbed run wrote. All is small and made here: 400 pairs of a rule, a random teacher.
+it was killed so often; a run that ends before its kill is deleted and begun anew. Then it may end, and what it
+wrote is compared with what an undisturbed run wrote. All is small and made here: 400 pairs of a rule, a teacher
+with random weights.
 """
 
 import argparse

@@ -4,7 +4,13 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from asterisk.errors import InputError
-from asterisk.evaluation.measuring import SENTENCE, run_fresh, text_of_tokens
+from asterisk.evaluation.measuring import (
+    SENTENCE,
+    energy_counters,
+    energy_used,
+    run_fresh,
+    text_of_tokens,
+)
 
 
 def test_latency_text_has_so_many_tokens():
@@ -22,3 +28,21 @@ def test_fresh_process_answers_in_json_or_fails():
         run_fresh(["-c", "import sys; print('error: no model here', file=sys.stderr); sys.exit(2)"])
     with pytest.raises(RuntimeError, match="ended with 3"):
         run_fresh(["-c", "import sys; sys.exit(3)"])
+
+
+def test_energy_of_all_packages_also_where_a_counter_begins_again(tmp_path):
+    def write(package, energy, name="package"):
+        directory = tmp_path / f"intel-rapl:{package}"
+        directory.mkdir(exist_ok=True)
+        (directory / "name").write_text(f"{name}-{package}\n")
+        (directory / "energy_uj").write_text(f"{energy}\n")
+        (directory / "max_energy_range_uj").write_text("9999999\n")
+
+    assert energy_counters(tmp_path) == {}
+    write(0, 1_000_000)
+    write(1, 9_000_000)
+    write(2, 5_000_000, "psys")
+    before = energy_counters(tmp_path)
+    write(0, 3_000_000)
+    write(1, 500_000)
+    assert energy_used(before, energy_counters(tmp_path)) == 3.5

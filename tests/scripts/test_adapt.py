@@ -61,6 +61,7 @@ def test_mistakes_are_one_line(run_command, notes, options, exported, tmp_path):
         return refused(run_command("scripts/adapt.py", *arguments, *options, "--output", tmp_path / "adapted"))
 
     assert "no such file: " in adapt(tmp_path / "nowhere")
+    assert "stsb.test.tsv" in adapt(notes, "--data_dir", tmp_path)  # at once, not at the end
     assert "--held_out is 0.9" in adapt(notes, "--held_out", 0.9)
     assert "hardly any text" in adapt(exported)
     same = run_command("scripts/adapt.py", notes, *options, "--output", exported)

@@ -1,0 +1,19 @@
+"""What keeps the memory of a long run on the CPU flat."""
+
+import ctypes
+import os
+
+
+def limit_primitive_cache() -> None:
+    """Let oneDNN keep 32 of the kernels that it compiles for each shape of batch, not 1,024.
+
+    Texts of all lengths give ever new shapes, and kernels of old ones hardly serve again. Call it before any work.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
+
+
+def return_freed_memory() -> None:
+    """Give the system back what was freed; glibc keeps it where it lies between blocks in use."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:  # there is none on other systems
+        trim(0)
