@@ -10,7 +10,7 @@ import asterisk.training
 from asterisk.training import losses, recipe
 
 # `arguments` are in the recipe by value, what `adaptation` makes is data; the others decide how a run is kept.
-WITHOUT_PART = {"adaptation", "arguments", "checkpoints", "precision", "recipe"}
+WITHOUT_PART = {"adaptation", "arguments", "checkpoints", "memory", "precision", "recipe"}
 SAID_OTHERWISE = losses, '"""Mean of 1 - cosine', '"""The mean of 1 - cosine'
 OTHER_LOSS = losses, "return 1 - (student * target)", "return 2 - (student * target)"
 

@@ -66,7 +66,7 @@ def test_initial_model_must_be_of_this_project_and_teacher(train, tmp_path):
     assert PCA_FILE in refused(train(tmp_path / "model", "--initial_model", tmp_path / "other"))
     np.save(tmp_path / "other" / PCA_FILE, np.eye(8, 4, dtype=np.float32))
     message = refused(train(tmp_path / "model", "--initial_model", tmp_path / "other"))
-    assert "8 dimensions, not 64" in message
+    assert "has the shape (8, 4), not [64, dim]" in message
 
 
 @pytest.mark.slow
