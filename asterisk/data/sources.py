@@ -107,9 +107,8 @@ def table_rows(path: Path, tally: Tally) -> Iterator[Record]:
     style = {"strict": True} if file_type(str(path)) == ".csv" else {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
     csv.field_size_limit(1 << 23)  # bounds what a quote that is never closed can swallow
     with open_text(path) as file:
-        rows = csv.reader(
-            (line.replace("\0", "") for line in bounded_lines(file)), **style
-        )  # Python 3.10 refuses NUL
+        lines = (line.replace("\0", "") for line in bounded_lines(file))  # Python 3.10 refuses NUL
+        rows = csv.reader(lines, **style)
         try:
             header = next(rows, [])
         except csv.Error:
