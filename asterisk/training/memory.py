@@ -7,8 +7,8 @@ import os
 def limit_primitive_cache() -> None:
     """Let oneDNN keep 32 of the kernels that it compiles for each shape of batch, not 1,024.
 
-    More make training up to a seventh faster and take more memory; the variable may be set to so many beforehand. Call
-    it before any work.
+    With 256, training is a seventh faster and takes more memory; whoever wants that sets the variable beforehand.
+    Call it before any work.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
 
